@@ -1,0 +1,1 @@
+"""A mounted tree over the mounts of a StorageManager."""

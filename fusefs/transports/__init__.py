@@ -1,0 +1,1 @@
+"""Ways for requests to arrive: the Linux kernel, and none at all."""

@@ -1,0 +1,38 @@
+"""What carries requests from a kernel, a library or a test to the file system, and replies back.
+
+A transport knows bytes and threads; it does not know what a request means. A new one is one small file.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from fusefs.ops import Reply, Request
+
+#: Takes each request and sees to it that answer() is called exactly once, now or later, from any thread; for
+#: Forget and Interrupt never. Must not raise.
+Dispatch = Callable[[Request], None]
+
+
+class Transport(Protocol):
+    """A connection over which one file system is served."""
+
+    def serve(self, dispatch: Dispatch, on_ready: Callable[[], None]) -> None:
+        """Hand requests to dispatch, from threads of its own, until the file system is unmounted.
+
+        on_ready is called once, when requests can be answered.
+        """
+
+    def answer(self, request: Request, reply: Reply) -> bool:
+        """Send a reply. False if nobody wants it any more: lookup counts that it would have raised are taken back."""
+
+    def notify_inode(self, nodeid: int, offset: int, size_bytes: int) -> None:
+        """Have cached attributes and, from offset on (size 0: to the end), pages of an inode dropped.
+
+        Never called from inside a request: that can deadlock.
+        """
+
+    def notify_entry(self, parent: int, name: str) -> None:
+        """Have a cached name dropped, absent or not. Never called from inside a request."""
+
+    def close(self) -> None:
+        """Make serve() return. Idempotent, from any thread."""

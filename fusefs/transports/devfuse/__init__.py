@@ -1,0 +1,1 @@
+"""The kernel's own protocol over /dev/fuse, in pure Python."""

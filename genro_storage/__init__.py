@@ -1,0 +1,1 @@
+"""Files that live in many places, under names of your own."""

@@ -1,0 +1,120 @@
+"""The Backend protocol: what a place that holds files must do, and no more.
+
+Paths are normalised (see paths); the root is ``''``. Errors are of the StorageError tree only: a backend translates
+what it calls, at its own edge, by type. Unreachable is never "not found".
+
+Threads: every method may be called from several threads at once. A method may wait for a network unless
+``capabilities.instant`` is true; one that may, calls ``runtime.about_to_block()`` first.
+"""
+
+import enum
+from collections.abc import Sequence
+from typing import Final, Literal, Protocol
+
+import msgspec
+
+from genro_storage.entry import Entry, Usage, Version
+
+
+class _Absent(enum.Enum):
+    ABSENT = 'absent'
+
+
+#: "There must be nothing": the expectation of an exclusive creation.
+ABSENT: Final = _Absent.ABSENT
+
+#: What a commit is based on: a version, nothing at all (ABSENT), or None for "whatever is there".
+Expected = Version | Literal[_Absent.ABSENT] | None
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a backend can do; callers choose by these and never by its type."""
+
+    #: Answers from memory or the local disk: a thread that reads /dev/fuse may call it.
+    instant: bool = False
+    #: Versions are ETags or counters: a change of the same size is seen.
+    strong_versions: bool = False
+    #: ``put(expected=…)`` is checked by the backend itself, atomically with the write. Otherwise right before it.
+    conditional_put: bool = False
+    #: Directories exist on their own. Otherwise they are what keys imply, or marker objects.
+    real_directories: bool = True
+    #: ``rename`` is one step: others see the old name or the new one, never both or neither.
+    atomic_rename: bool = False
+    #: ``set_mtime`` is kept.
+    stores_mtime: bool = False
+
+
+class Source(Protocol):
+    """What ``put`` stores: random access, so that parts can go in parallel and again after a failure."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The length; fixed while a put runs."""
+
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        """Exactly these bytes, fewer only at the end. Safe from several threads."""
+
+    def fileno(self) -> int:
+        """A descriptor of a regular file with this content, for copies inside the kernel."""
+
+
+class Backend(Protocol):
+    """A place that holds files under normalised paths."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do; constant for the life of the backend."""
+
+    @property
+    def destination(self) -> str:
+        """Where the data really are (type, endpoint, bucket, prefix), without secrets: keys caches and journals."""
+
+    def stat(self, path: str) -> Entry:
+        """What is at a path. Raises StorageNotFoundError."""
+
+    def list_directory(self, path: str) -> Sequence[Entry]:
+        """The entries of a directory, in no particular order, names that no path can express left out.
+
+        Raises StorageNotFoundError, StorageNotADirectoryError.
+        """
+
+    def read_range(self, path: str, offset: int, size_bytes: int, version: Version | None) -> bytes:
+        """Bytes of a file, fewer than asked for only at its end.
+
+        With a version, only of that one: raises StorageConflictError if the file has changed since (where the
+        version is weak, as far as can be told).
+        """
+
+    def put(self, path: str, source: Source, *, expected: Expected = None) -> Entry:
+        """Store a whole file, seen by others wholly or not at all, and return its entry.
+
+        Missing parents appear. Raises StorageExistsError (``expected=ABSENT``), StorageConflictError (another
+        version is there), StorageIsADirectoryError, StorageNotADirectoryError (a parent is a file).
+        """
+
+    def remove_file(self, path: str) -> None:
+        """Remove a file. Raises StorageNotFoundError, StorageIsADirectoryError."""
+
+    def make_directory(self, path: str) -> None:
+        """Make an empty directory that lasts. Raises StorageExistsError, StorageNotFoundError (no parent)."""
+
+    def remove_directory(self, path: str) -> None:
+        """Remove an empty directory. Raises StorageNotFoundError, StorageNotADirectoryError, StorageNotEmptyError."""
+
+    def rename(self, source: str, target: str) -> None:
+        """Move a file, replacing a file at the target, or a directory, replacing an empty directory.
+
+        Raises StorageNotFoundError, StorageIsADirectoryError, StorageNotADirectoryError, StorageNotEmptyError.
+        """
+
+    def copy(self, source: str, target: str) -> Entry:
+        """Copy a file inside the backend, without its bytes passing through here. Raises StorageUnsupportedError."""
+
+    def set_mtime(self, path: str, mtime_ns: int) -> None:
+        """Keep a modification time. Raises StorageUnsupportedError where ``stores_mtime`` is false."""
+
+    def usage(self) -> Usage | None:
+        """Room left, or None where nobody knows."""
+
+    def close(self) -> None:
+        """Give back connections. Idempotent; nothing is called after it."""

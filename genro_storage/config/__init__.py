@@ -1,0 +1,1 @@
+"""Definitions: typed values, where they come from, and what is wrong with them."""

@@ -1,0 +1,1 @@
+"""From an open read handle down to ranges of a backend."""

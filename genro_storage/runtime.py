@@ -1,0 +1,155 @@
+"""Time and threads, injected so that tests own both.
+
+Owns the clock, the bounded worker pool and the rule that a thread which serves requests never waits for a backend.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Protocol, TypeVar
+
+from genro_storage.errors import StorageUnavailableError
+
+T = TypeVar('T')
+
+
+class Clock(Protocol):
+    """Where time comes from."""
+
+    def monotonic(self) -> float:
+        """Seconds since some start; never goes back."""
+
+    def time_ns(self) -> int:
+        """Nanoseconds since 1970, UTC."""
+
+
+class SystemClock:
+    """The clock of the machine."""
+
+    def monotonic(self) -> float:
+        """See Clock."""
+        return time.monotonic()
+
+    def time_ns(self) -> int:
+        """See Clock."""
+        return time.time_ns()
+
+
+class WouldBlock(BaseException):
+    """Raised on a serving thread in place of waiting; the request goes to a worker and starts again there.
+
+    A BaseException, as trio's Cancelled is, because ``except Exception`` and the translation of errors on the way up
+    must let it pass: nothing has failed.
+    """
+
+
+class _Thread(threading.local):
+    serving = False
+
+
+_thread = _Thread()
+
+
+def serve_without_blocking() -> None:
+    """Declare that the calling thread answers requests from memory and local disk and must never wait."""
+    _thread.serving = True
+
+
+def about_to_block() -> None:
+    """Call before waiting for a network or for another thread's I/O. Raises WouldBlock on a serving thread."""
+    if _thread.serving:
+        raise WouldBlock
+
+
+class HandleLock:
+    """The one kind of lock that may be held across I/O: a handle's or a staged file's own.
+
+    A serving thread takes it only if it is free.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            about_to_block()
+            self._lock.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release()
+
+
+class WorkerPool:
+    """Threads for one purpose of one mount, started as needed, with a bounded queue.
+
+    A standard ThreadPoolExecutor has no bound on its queue and joins its threads at exit, where a dead backend would
+    hold the process; these threads are daemons, and close() waits only as long as it is told.
+    """
+
+    def __init__(self, name: str, threads: int, queue_limit: int = 4096) -> None:
+        self._name = name
+        self._limit = threads
+        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(queue_limit)
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []  # guarded by _lock
+        self._idle = 0  # guarded by _lock
+        self._closed = False  # guarded by _lock
+
+    def submit(self, function: Callable[[], T]) -> Future[T]:
+        """Run a function on a worker. Raises StorageUnavailableError when the queue is full or the pool closed."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = function()
+            except BaseException as error:  # noqa: BLE001 - the future carries it to whoever waits
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        self.start(run)
+        return future
+
+    def start(self, job: Callable[[], None]) -> None:
+        """Run a job that handles its own errors. Raises StorageUnavailableError as submit does."""
+        with self._lock:
+            if self._closed:
+                raise StorageUnavailableError(f'{self._name}: closed')
+            try:
+                self._queue.put_nowait(job)
+            except queue.Full:
+                raise StorageUnavailableError(f'{self._name}: {self._queue.maxsize} requests wait already') from None
+            if self._queue.qsize() > self._idle and len(self._threads) < self._limit:
+                thread = threading.Thread(target=self._work, name=f'{self._name}-{len(self._threads)}', daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def close(self, timeout_s: float) -> bool:
+        """Let queued work finish, for at most this long; whether it did."""
+        with self._lock:
+            self._closed = True
+            threads = list(self._threads)
+        deadline = time.monotonic() + timeout_s
+        for _ in threads:
+            try:
+                self._queue.put(None, timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Full:
+                return False
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                self._idle += 1
+            job = self._queue.get()
+            with self._lock:
+                self._idle -= 1
+            if job is None:
+                return
+            job()

@@ -1,0 +1,1 @@
+"""What a backend must pass, and tools to make one fail."""

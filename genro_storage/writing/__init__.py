@@ -1,0 +1,1 @@
+"""From an open write handle down to a commit on a backend."""
