@@ -1,1 +1,7 @@
-"""What a backend must pass, and tools to make one fail."""
+"""What a backend must pass, and tools to make one fail. The suite itself, in ``contract``, needs pytest."""
+
+from genro_storage.testing.clock import ManualClock
+from genro_storage.testing.faulty import FaultyBackend, Stall
+from genro_storage.testing.sources import BytesSource
+
+__all__ = ['BytesSource', 'FaultyBackend', 'ManualClock', 'Stall']

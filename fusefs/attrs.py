@@ -1,0 +1,72 @@
+"""Entry → attributes: what a remote file looks like to stat(2).
+
+Owns the defaults for owner and mode (promise: nobody else gets in) and inode numbers that stay the same. Pure, but
+for the user and group of the process.
+"""
+
+import hashlib
+import os
+import stat
+
+import msgspec
+
+from fusefs.ops import Attributes
+from genro_storage import paths
+from genro_storage.config import Definition, Permissions
+from genro_storage.entry import Entry
+
+BLOCK_BYTES = 512
+
+
+class Ownership(msgspec.Struct, frozen=True):
+    """Who owns the entries of a remote mount, and what others may do."""
+
+    uid: int
+    gid: int
+    file_mode: int
+    directory_mode: int
+
+    @classmethod
+    def of(cls, definition: Definition) -> 'Ownership':
+        """As the definition says; else of the mounting user, and of nobody else."""
+        umask = 0o077 if definition.umask is None else definition.umask
+        writable = 0o777 if definition.permissions is not Permissions.READONLY else 0o555
+        return cls(
+            os.getuid() if definition.uid is None else definition.uid,
+            os.getgid() if definition.gid is None else definition.gid,
+            0o666 & ~umask & writable,
+            0o777 & ~umask & writable,
+        )
+
+
+def stable_ino(mount: str, path: str) -> int:
+    """An inode number that is the same in every run, as git and tar expect: 63 bits of a hash of the full path."""
+    digest = hashlib.blake2b(f'{mount}:'.encode() + paths.encode(path), digest_size=8).digest()
+    # 0 and 1 mean something to programs (no inode; the root), and the top bit scares 64-bit signed readers.
+    return int.from_bytes(digest, 'little') >> 1 | 2
+
+
+def blocks_of(size_bytes: int) -> int:
+    """st_blocks of a file without holes: less would make cp look for some."""
+    return (size_bytes + BLOCK_BYTES - 1) // BLOCK_BYTES
+
+
+def of_entry(entry: Entry, ino: int, owner: Ownership, started_ns: int) -> Attributes:
+    """The attributes of a remote entry; started_ns is the time of directories that are only implied and have none."""
+    if entry.is_directory:
+        mode, size_bytes, nlink = stat.S_IFDIR | owner.directory_mode, 0, 2
+    else:
+        mode, size_bytes, nlink = stat.S_IFREG | owner.file_mode, entry.size_bytes, 1
+    mtime_ns = entry.mtime_ns or started_ns
+    return Attributes(
+        ino=ino,
+        mode=mode,
+        size_bytes=size_bytes,
+        blocks=blocks_of(size_bytes),
+        atime_ns=mtime_ns,
+        mtime_ns=mtime_ns,
+        ctime_ns=mtime_ns,
+        nlink=nlink,
+        uid=owner.uid,
+        gid=owner.gid,
+    )

@@ -1,0 +1,91 @@
+"""Going to the background and telling the caller how that went.
+
+Owns fork, the pipe back to the command, and where a daemon's log goes. The fork comes before any thread and before any
+backend is imported: obstore and event loops do not survive one. Threads: none exist yet.
+"""
+
+import logging
+import logging.handlers
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+_READY = b'\0'
+LOG_BYTES = 1 << 20
+LOG_FILES = 3
+
+
+def run_in_background(serve: Callable[[Callable[[], None]], None]) -> str | None:
+    """Run serve(on_ready) in a new process; returns in the caller: None once it is ready, else what went wrong.
+
+    An exception of serve before it is ready is told to the caller as its text; serve logs its own after that.
+    """
+    receive, send = os.pipe()
+    if os.fork():
+        os.close(send)
+        with os.fdopen(receive, 'rb') as answers:
+            answer = answers.read()
+        if answer == _READY:
+            return None
+        return answer.decode(errors='replace') or 'the background process ended without a word'
+    os.close(receive)
+    _serve_in_child(serve, send)
+    os._exit(0)
+
+
+def _serve_in_child(serve: Callable[[Callable[[], None]], None], send: int) -> None:
+    told = False
+
+    def tell(answer: bytes) -> None:
+        nonlocal told
+        if not told:
+            told = True
+            os.write(send, answer)
+            os.close(send)
+
+    def on_ready() -> None:
+        _detach()
+        tell(_READY)
+
+    try:
+        os.setsid()
+        os.chdir('/')
+        serve(on_ready)
+    except BaseException as error:
+        logging.getLogger(__name__).critical('ended by an error', exc_info=error)
+        tell(str(error).encode() or type(error).__name__.encode())
+        os._exit(1)
+
+
+def _detach() -> None:
+    """Let go of the terminal, so that whoever reads the command's output sees its end."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.close(null)
+
+
+def log_file(environ: Mapping[str, str], home: Path) -> Path:
+    """Where a daemon logs: in the user's state folder (XDG Base Directory Specification)."""
+    state = environ.get('XDG_STATE_HOME', '')
+    folder = Path(state) if os.path.isabs(state) else home / '.local' / 'state'
+    return folder / 'genro-storage' / 'mount.log'
+
+
+def log_to_file(path: Path) -> None:
+    """Log to a file of mode 0600 in a folder of mode 0700, of bounded size."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES)
+    _log_to(handler)
+
+
+def log_to_terminal() -> None:
+    """Log to standard error."""
+    _log_to(logging.StreamHandler(sys.stderr))
+
+
+def _log_to(handler: logging.Handler) -> None:
+    handler.setFormatter(logging.Formatter('%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s'))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -1,0 +1,71 @@
+"""A session: one running FUSE connection, from mount to the last drained request.
+
+Owns the order of both ends: local folders are opened before anything is mounted above them; at the end nothing is given
+back before all that was acknowledged is committed. Threads: serve() belongs to one; stop() may come from any.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from fusefs.dispatch import Dispatcher
+from fusefs.filesystem import FileSystem
+from fusefs.transports.devfuse.channel import DevFuseTransport
+from fusefs.transports.devfuse.mounting import mount, unmount
+from fusefs.transports.devfuse.options import MountError, MountOptions
+from genro_storage.config import LocalDefinition
+from genro_storage.manager import StorageManager
+
+log = logging.getLogger(__name__)
+
+#: How long the end waits for requests under way: longer than any mount's timeout unless somebody configures so.
+DRAIN_TIMEOUT_S = 300.0
+
+
+class Session:
+    """All mounts of a manager, mounted on one directory."""
+
+    def __init__(self, manager: StorageManager, mountpoint: Path, options: MountOptions) -> None:
+        """Mount. Raises MountError."""
+        self._manager = manager
+        self.mountpoint = mountpoint
+        _refuse_folders_inside(manager, mountpoint)
+        self._filesystem = FileSystem(manager)
+        try:
+            self._transport = DevFuseTransport(mount(mountpoint, options))
+        except BaseException:
+            self._filesystem.close()
+            raise
+        self._dispatcher = Dispatcher(self._filesystem, self._transport)
+
+    def serve(self, on_ready: Callable[[], None]) -> None:
+        """Serve until somebody unmounts, then commit what is open and close everything."""
+        try:
+            self._transport.serve(self._dispatcher, on_ready)
+        finally:
+            if not self._dispatcher.drain(DRAIN_TIMEOUT_S):
+                log.error('%s: requests are still under way after %g s', self.mountpoint, DRAIN_TIMEOUT_S)
+            self._filesystem.close()
+            self._manager.close()
+
+    def stop(self) -> None:
+        """Unmount, which ends serve(); what programs have open there stays usable until they close it."""
+        try:
+            unmount(self.mountpoint)
+        except MountError as error:
+            log.warning('%s; it is unmounted as soon as that is closed', error)
+            unmount(self.mountpoint, lazy=True)
+
+
+def _refuse_folders_inside(manager: StorageManager, mountpoint: Path) -> None:
+    """A local mount inside the mountpoint would be served through itself, and wait for itself for ever."""
+    inside = os.path.realpath(mountpoint)
+    for name in manager.get_mount_names():
+        definition = manager.volume(name).definition
+        if isinstance(definition, LocalDefinition):
+            folder = os.path.realpath(definition.path)
+            if folder == inside or folder.startswith(inside + '/'):
+                raise MountError(
+                    f'mount {name!r}: its folder {definition.path} is inside the mountpoint; mount somewhere else'
+                )

@@ -1,0 +1,58 @@
+"""Type of definition → backend: the one place that knows which module serves which type.
+
+Modules are imported when a mount of their type is made, so that the core starts fast and extras stay optional.
+"""
+
+from collections.abc import Callable
+
+from genro_storage.backends.base import Backend
+from genro_storage.config import Definition, LocalDefinition, MemoryDefinition, S3Definition
+from genro_storage.errors import StorageConfigError
+from genro_storage.runtime import Clock
+
+
+def create(definition: Definition, clock: Clock) -> Backend:
+    """The backend of a definition; connects nowhere. Raises StorageConfigError for a type that nothing serves."""
+    factory = _FACTORIES.get(type(definition))
+    if factory is None:
+        raise StorageConfigError(
+            f'mount {definition.name!r}: nothing serves definitions of {type(definition).__name__}'
+        )
+    return factory(definition, clock)
+
+
+def _local(definition: LocalDefinition, clock: Clock) -> Backend:
+    from genro_storage.backends.local import LocalBackend
+
+    return LocalBackend(definition.path)
+
+
+def _memory(definition: MemoryDefinition, clock: Clock) -> Backend:
+    from genro_storage.backends.memory import MemoryBackend
+
+    return MemoryBackend(clock)
+
+
+def _s3(definition: S3Definition, clock: Clock) -> Backend:
+    from genro_storage.backends.s3 import S3Backend
+
+    return S3Backend(
+        bucket=definition.bucket,
+        prefix=definition.prefix,
+        region=definition.region,
+        endpoint_url=definition.endpoint_url,
+        key=definition.key,
+        secret=definition.secret,
+        token=definition.token,
+        profile=definition.profile,
+        anon=definition.anon,
+        timeout_s=definition.timeout_s,
+        options=definition.options,
+    )
+
+
+_FACTORIES: dict[type[Definition], Callable[..., Backend]] = {
+    LocalDefinition: _local,
+    MemoryDefinition: _memory,
+    S3Definition: _s3,
+}

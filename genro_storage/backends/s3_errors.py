@@ -1,0 +1,136 @@
+"""What S3, botocore and s3fs say → our tree: by error code, HTTP status and class, never by text.
+
+Owns the tables. Codes are those of the S3 API reference ("Error responses") and what servers beside Amazon's send.
+Threads: safe; no state.
+"""
+
+from typing import Any
+
+from genro_storage.backends.fsspec_errors import translate
+from genro_storage.errors import (
+    StorageConfigError,
+    StorageConflictError,
+    StorageError,
+    StorageIOError,
+    StorageNameTooLongError,
+    StorageNoSpaceError,
+    StorageNotFoundError,
+    StoragePathError,
+    StoragePermissionError,
+    StorageTimeoutError,
+    StorageUnavailableError,
+    StorageUnsupportedError,
+)
+
+# Codes that say more than the status they come with.
+_CODES: dict[str, type[StorageError]] = {
+    'RequestTimeout': StorageTimeoutError,  # 400
+    'KeyTooLongError': StorageNameTooLongError,  # 400
+    'ExpiredToken': StoragePermissionError,  # 400
+    'InvalidToken': StoragePermissionError,  # 400
+    'TokenRefreshRequired': StoragePermissionError,  # 400
+    'AuthorizationHeaderMalformed': StorageConfigError,  # 400: signed for another region
+    'IllegalLocationConstraintException': StorageConfigError,  # 400
+    'InvalidBucketName': StorageConfigError,  # 400
+    'RequestTimeTooSkewed': StorageConfigError,  # 403: the clock of this machine is wrong
+    'QuotaExceeded': StorageNoSpaceError,  # 403, of servers with quotas
+    'XMinioStorageFull': StorageNoSpaceError,  # 507, MinIO
+}
+
+_STATUSES: dict[int, type[StorageError]] = {
+    301: StorageConfigError,  # the bucket is in another region
+    307: StorageUnavailableError,  # a new bucket whose name has not spread yet
+    400: StorageIOError,
+    401: StoragePermissionError,
+    403: StoragePermissionError,
+    404: StorageNotFoundError,
+    405: StorageUnsupportedError,
+    408: StorageTimeoutError,
+    409: StorageConflictError,  # two conditional writes at once: ConditionalRequestConflict
+    412: StorageConflictError,
+    429: StorageUnavailableError,
+    501: StorageUnsupportedError,
+    507: StorageNoSpaceError,
+}
+
+_HINTS = {
+    301: "; the bucket is in another region: give 'region'",
+    'AuthorizationHeaderMalformed': "; the bucket is in another region: give 'region'",
+    'RequestTimeTooSkewed': '; the clock of this machine is wrong',
+}
+
+
+def translate_s3(error: Exception, bucket: str, what: str) -> StorageError:
+    """The error of our tree for whatever a request raised; ``what`` names destination and key."""
+    response = _response(error)
+    if response is not None:
+        return _from_response(response, bucket, what)
+    return _from_class(error, what)
+
+
+def status_of(error: BaseException | None) -> int | None:
+    """The HTTP status behind an error, or None where there was no answer."""
+    while error is not None:
+        response = _response(error)
+        if response is not None:
+            status = response.get('ResponseMetadata', {}).get('HTTPStatusCode')
+            return None if status is None else int(status)
+        error = error.__cause__
+    return None
+
+
+def is_dropped_connection(error: BaseException) -> bool:
+    """Whether the server closed a connection in place of an answer, as it may with one that was idle."""
+    from botocore.exceptions import ConnectionClosedError
+
+    return isinstance(error, ConnectionClosedError)
+
+
+def _response(error: BaseException) -> dict[str, Any] | None:
+    """What the server said; s3fs raises builtins, with botocore's error as their cause."""
+    from botocore.exceptions import ClientError
+
+    for candidate in (error, error.__cause__):
+        if isinstance(candidate, ClientError):
+            response: dict[str, Any] = candidate.response
+            return response
+    return None
+
+
+def _from_response(response: dict[str, Any], bucket: str, what: str) -> StorageError:
+    said = response.get('Error', {})
+    code = str(said.get('Code', ''))
+    status = int(response.get('ResponseMetadata', {}).get('HTTPStatusCode') or 0)
+    if code == 'NoSuchBucket':
+        return StorageNotFoundError(f'{what}: there is no bucket {bucket!r}')
+    ours = _CODES.get(code) or _STATUSES.get(status)
+    if ours is None:
+        # 500 InternalError, 502, 503 SlowDown, 504: asking again later may help.
+        ours = StorageUnavailableError if status >= 500 else StorageIOError
+    hint = _HINTS.get(code) or _HINTS.get(status, '')
+    return ours(f'{what}: {code or status} {said.get("Message", "")}'.rstrip() + hint)
+
+
+def _from_class(error: Exception, what: str) -> StorageError:
+    from botocore import exceptions as boto
+
+    # In order: the first class that fits; the timeouts are connection errors too.
+    table: tuple[tuple[type[Exception], type[StorageError]], ...] = (
+        (boto.ConnectTimeoutError, StorageTimeoutError),
+        (boto.ReadTimeoutError, StorageTimeoutError),
+        (boto.ConnectionError, StorageUnavailableError),
+        (boto.HTTPClientError, StorageUnavailableError),
+        (boto.IncompleteReadError, StorageUnavailableError),
+        (boto.NoCredentialsError, StoragePermissionError),
+        (boto.PartialCredentialsError, StorageConfigError),
+        (boto.CredentialRetrievalError, StoragePermissionError),
+        (boto.TokenRetrievalError, StoragePermissionError),
+        (boto.SSOError, StoragePermissionError),
+        (boto.ProfileNotFound, StorageConfigError),
+        (boto.BaseEndpointResolverError, StorageConfigError),
+        (boto.ParamValidationError, StoragePathError),
+    )
+    for foreign, ours in table:
+        if isinstance(error, foreign):
+            return ours(f'{what}: {error}')
+    return translate(error, what)

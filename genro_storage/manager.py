@@ -1,0 +1,193 @@
+"""The manager: names of mounts to live volumes.
+
+Owns the set of mounts, the block cache that they share, and how all of it is pickled: by reference to where the
+configuration came from. Threads: safe; one lock over the table, never held across I/O.
+"""
+
+import os
+import threading
+import uuid
+import weakref
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from genro_storage import config, paths
+from genro_storage.backends import registry
+from genro_storage.cache.memory import MemoryBlockCache
+from genro_storage.config import CacheSettings, Configuration, Definition, Source
+from genro_storage.errors import StorageConfigError, UnknownMountError
+from genro_storage.node import StorageNode
+from genro_storage.runtime import Clock, SystemClock
+from genro_storage.volume import Volume
+
+#: How long close() waits for work under way, for each mount.
+CLOSE_TIMEOUT_S = 30.0
+
+#: Managers of this process by the token in their pickles, so that a node that comes back finds its own.
+_managers: weakref.WeakValueDictionary[str, 'StorageManager'] = weakref.WeakValueDictionary()
+
+
+class StorageManager:
+    """Named mounts and the nodes in them. Starts empty; a context manager that closes what it opened.
+
+    >>> storage = StorageManager()
+    >>> storage.configure([{'name': 'notes', 'type': 'memory'}])
+    >>> storage.node('notes:today.txt').write_text('one line')
+    >>> storage.node('notes').children()
+    [StorageNode('notes:today.txt')]
+    """
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        self.clock = clock or SystemClock()
+        self._token = uuid.uuid4().hex
+        self._lock = threading.Lock()
+        # All guarded by _lock.
+        self._volumes: dict[str, Volume] = {}
+        self._origins: dict[str, Any] = {}  # name → what configured it, as pickles refer to it
+        self._settings = CacheSettings()
+        self._cache = MemoryBlockCache(self._settings.memory_bytes)
+        _managers[self._token] = self
+
+    def __repr__(self) -> str:
+        return f'StorageManager({", ".join(self.get_mount_names())})'
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self._token, self._references())
+
+    def configure(self, source: Source) -> None:
+        """Add the mounts of a source: a path to YAML or JSON, definitions, a mapping with ``mounts:``, or a callable.
+
+        A name that is configured already is replaced. All or nothing. Raises StorageNotFoundError (a
+        FileNotFoundError: no such file), TypeError (no kind of source), StorageConfigError (a ValueError) for all that
+        is wrong inside.
+        """
+        self._adopt(config.load(source))
+
+    def add_mount(self, definition: Mapping[str, Any] | Definition) -> None:
+        """Add or replace one mount. Raises StorageConfigError."""
+        self._adopt(config.load([definition]))
+
+    def delete_mount(self, name: str) -> None:
+        """Forget a mount; what it shows stays where it is. Raises UnknownMountError."""
+        volume = self.volume(name)
+        with self._lock:
+            self._volumes.pop(name, None)
+            self._origins.pop(name, None)
+        volume.close(CLOSE_TIMEOUT_S)
+
+    def get_mount_names(self) -> list[str]:
+        """The names of all mounts, in the order in which they were configured."""
+        with self._lock:
+            return list(self._volumes)
+
+    def has_mount(self, name: str) -> bool:
+        """Whether a mount of this name is configured."""
+        with self._lock:
+            return name in self._volumes
+
+    def node(self, path: str, *parts: str) -> StorageNode:
+        """The node of ``'mount:path'`` and further parts; nothing need be there.
+
+        Raises UnknownMountError (a KeyError and a StorageNotFoundError), StoragePathError (a ValueError) for ``..``.
+        """
+        mount, inside = paths.parse(path, *parts)
+        self.volume(mount)
+        return StorageNode(self, mount, inside)
+
+    def volume(self, name: str) -> Volume:
+        """The live mount of a name, for those who build on volumes. Raises UnknownMountError."""
+        with self._lock:
+            volume = self._volumes.get(name)
+            names = list(self._volumes) if volume is None else []
+        if volume is None:
+            known = ', '.join(names) or 'none'
+            raise UnknownMountError(f'no mount is named {name!r}; configured: {known}')
+        return volume
+
+    def close(self) -> None:
+        """Commit what is open, end work under way and give back connections; the manager is empty then."""
+        with self._lock:
+            volumes = list(self._volumes.values())
+            self._volumes.clear()
+            self._origins.clear()
+        for volume in volumes:
+            volume.close(CLOSE_TIMEOUT_S)
+
+    # Inside
+
+    def _adopt(self, configuration: Configuration) -> None:
+        with self._lock:
+            if configuration.cache is not None:
+                self._settings = configuration.cache
+                self._cache = MemoryBlockCache(self._settings.memory_bytes)
+        self._install(
+            {
+                definition.name: (self._build(definition), configuration.reference(definition.name))
+                for definition in configuration.mounts
+            }
+        )
+
+    def _build(self, definition: Definition) -> Volume:
+        backend = registry.create(definition, self.clock)
+        return Volume(definition, backend, self._cache, self._settings.path / 'staging', self.clock)
+
+    def _install(self, mounts: Mapping[str, tuple[Volume, Any]]) -> None:
+        with self._lock:
+            replaced = [self._volumes[name] for name in mounts if name in self._volumes]
+            for name, (volume, origin) in mounts.items():
+                self._volumes[name] = volume
+                self._origins[name] = origin
+        for volume in replaced:
+            volume.close(CLOSE_TIMEOUT_S)
+
+    def _references(self) -> list[tuple[str, Any]]:
+        with self._lock:
+            origins = dict(self._origins)
+        for name, origin in origins.items():
+            if isinstance(origin, Mapping) and (secrets := config.literal_secrets(origin)):
+                raise StorageConfigError(
+                    f'mount {name!r}: a pickle would carry the literal {", ".join(secrets)}; '
+                    'configure it from a file, or write ${NAME} and set the environment variable'
+                )
+        return list(origins.items())
+
+    def _after_fork(self) -> None:
+        """Locks may have been held and threads are gone: begin anew over the same definitions and backends."""
+        self._lock = threading.Lock()
+        self._cache = MemoryBlockCache(self._settings.memory_bytes)
+        staging = self._settings.path / 'staging'
+        self._volumes = {
+            name: Volume(volume.definition, volume.backend, self._cache, staging, self.clock)
+            for name, volume in self._volumes.items()
+        }
+
+
+def _restore(token: str, references: list[tuple[str, Any]]) -> StorageManager:
+    """The manager of a pickle: the living one of this process, or a new one over the same configuration."""
+    manager = _managers.get(token)
+    if manager is None:
+        manager = StorageManager()
+        _managers.pop(manager._token, None)
+        manager._token = token
+        _managers[token] = manager
+        for name, origin in references:
+            loaded = config.load([origin] if isinstance(origin, Mapping) else origin)
+            manager._adopt(loaded.only(name))
+    return manager
+
+
+def _after_fork() -> None:
+    for manager in list(_managers.values()):
+        manager._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

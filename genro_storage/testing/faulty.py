@@ -1,0 +1,162 @@
+"""A backend that fails or stalls when told to: wraps any Backend, decides nothing else.
+
+Owns the plan of faults and the record of calls. Threads: safe; a stalled call holds no lock.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from genro_storage.backends.base import Backend, Capabilities, Expected, Source
+from genro_storage.entry import Entry, Usage, Version
+from genro_storage.runtime import about_to_block
+
+T = TypeVar('T')
+
+
+class Stall:
+    """A call that waits until it is released."""
+
+    def __init__(self) -> None:
+        self._reached = threading.Event()
+        self._released = threading.Event()
+
+    def wait_until_reached(self, timeout_s: float = 10.0) -> None:
+        """Wait until the call is there. Raises TimeoutError if it does not come."""
+        if not self._reached.wait(timeout_s):
+            raise TimeoutError(f'no call came to the stall within {timeout_s:g} s')
+
+    def release(self) -> None:
+        """Let the call go on."""
+        self._released.set()
+
+    def _pass(self) -> None:
+        self._reached.set()
+        self._released.wait()
+
+
+class FaultyBackend:
+    """Does what the inner backend does, but for the faults that were planned.
+
+    Calls are counted per method, from 1, from the making of this. ``capabilities`` may be told to be others than the
+    inner ones: a MemoryBackend that is not instant stands for a remote one.
+    """
+
+    def __init__(self, inner: Backend, capabilities: Capabilities | None = None) -> None:
+        self.inner = inner
+        self._capabilities = capabilities or inner.capabilities
+        self._lock = threading.Lock()
+        self._calls: Counter[str] = Counter()  # guarded by _lock
+        self._before: dict[tuple[str, int], Callable[[], None]] = {}  # guarded by _lock
+        self._after: dict[tuple[str, int], Callable[[], None]] = {}  # guarded by _lock
+        self._always: dict[str, Exception] = {}  # guarded by _lock
+
+    def calls(self, method: str) -> int:
+        """How often a method was called."""
+        with self._lock:
+            return self._calls[method]
+
+    def fail(self, method: str, error: Exception, *, nth: int = 1, after: bool = False) -> None:
+        """Have the n-th call from now on fail; with after, once the inner backend has done it: a lost answer."""
+
+        def fault() -> None:
+            raise error
+
+        with self._lock:
+            (self._after if after else self._before)[method, self._calls[method] + nth] = fault
+
+    def fail_always(self, method: str, error: Exception) -> None:
+        """Have each call fail until heal()."""
+        with self._lock:
+            self._always[method] = error
+
+    def stall(self, method: str, *, nth: int = 1) -> Stall:
+        """Have the n-th call from now on wait before it is done."""
+        stall = Stall()
+        with self._lock:
+            self._before[method, self._calls[method] + nth] = stall._pass
+        return stall
+
+    def heal(self) -> None:
+        """Forget all faults that have not happened. Calls that stall go on stalling until they are released."""
+        with self._lock:
+            self._before.clear()
+            self._after.clear()
+            self._always.clear()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See Backend."""
+        return self._capabilities
+
+    @property
+    def destination(self) -> str:
+        """See Backend."""
+        return self.inner.destination
+
+    def stat(self, path: str) -> Entry:
+        """See Backend."""
+        return self._call('stat', lambda: self.inner.stat(path))
+
+    def list_directory(self, path: str) -> Sequence[Entry]:
+        """See Backend."""
+        return self._call('list_directory', lambda: self.inner.list_directory(path))
+
+    def read_range(self, path: str, offset: int, size_bytes: int, version: Version | None) -> bytes:
+        """See Backend."""
+        return self._call('read_range', lambda: self.inner.read_range(path, offset, size_bytes, version))
+
+    def put(self, path: str, source: Source, *, expected: Expected = None) -> Entry:
+        """See Backend."""
+        return self._call('put', lambda: self.inner.put(path, source, expected=expected))
+
+    def remove_file(self, path: str) -> None:
+        """See Backend."""
+        self._call('remove_file', lambda: self.inner.remove_file(path))
+
+    def make_directory(self, path: str) -> None:
+        """See Backend."""
+        self._call('make_directory', lambda: self.inner.make_directory(path))
+
+    def remove_directory(self, path: str) -> None:
+        """See Backend."""
+        self._call('remove_directory', lambda: self.inner.remove_directory(path))
+
+    def rename(self, source: str, target: str) -> None:
+        """See Backend."""
+        self._call('rename', lambda: self.inner.rename(source, target))
+
+    def copy(self, source: str, target: str) -> Entry:
+        """See Backend."""
+        return self._call('copy', lambda: self.inner.copy(source, target))
+
+    def set_mtime(self, path: str, mtime_ns: int) -> None:
+        """See Backend."""
+        self._call('set_mtime', lambda: self.inner.set_mtime(path, mtime_ns))
+
+    def usage(self) -> Usage | None:
+        """See Backend."""
+        return self._call('usage', self.inner.usage)
+
+    def close(self) -> None:
+        """See Backend. Never fails: it is how a test ends."""
+        self.inner.close()
+
+    def _call(self, method: str, operation: Callable[[], T]) -> T:
+        if not self._capabilities.instant:
+            about_to_block()
+        with self._lock:
+            self._calls[method] += 1
+            number = self._calls[method]
+            always = self._always.get(method)
+            before = self._before.pop((method, number), None)
+            after = self._after.pop((method, number), None)
+        if always is not None:
+            raise always
+        if before is not None:
+            before()
+        result = operation()
+        if after is not None:
+            after()
+        return result
