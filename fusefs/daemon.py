@@ -4,6 +4,7 @@ Owns fork, the pipe back to the command, and where a daemon's log goes. The fork
 backend is imported: obstore and event loops do not survive one. Threads: none exist yet.
 """
 
+import ctypes
 import logging
 import logging.handlers
 import os
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 _READY = b'\0'
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
 LOG_BYTES = 1 << 20
 LOG_FILES = 3
 
@@ -66,6 +68,18 @@ def _detach() -> None:
     os.close(null)
 
 
+def return_freed_memory() -> None:
+    """Have the C library give freed blocks and ranges back to the system instead of keeping them for later.
+
+    glibc raises its threshold for mmap up to 32 MiB as blocks are freed, and then keeps an arena for each few threads:
+    after a gigabyte through the block cache the daemon held 70 MB more than it used. mallopt(3) pins both.
+    """
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)  # musl has none, and needs none
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
+        mallopt(_M_ARENA_MAX, 2)
+
+
 def log_file(environ: Mapping[str, str], home: Path) -> Path:
     """Where a daemon logs: in the user's state folder (XDG Base Directory Specification)."""
     state = environ.get('XDG_STATE_HOME', '')
@@ -88,4 +102,6 @@ def log_to_terminal() -> None:
 
 def _log_to(handler: logging.Handler) -> None:
     handler.setFormatter(logging.Formatter('%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s'))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    for name in ('fusefs', 'genro_storage'):
+        logging.getLogger(name).setLevel(logging.INFO)

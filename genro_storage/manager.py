@@ -6,7 +6,6 @@ configuration came from. Threads: safe; one lock over the table, never held acro
 
 import os
 import threading
-import uuid
 import weakref
 from collections.abc import Mapping
 from types import TracebackType
@@ -40,7 +39,7 @@ class StorageManager:
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         self.clock = clock or SystemClock()
-        self._token = uuid.uuid4().hex
+        self._token = os.urandom(16).hex()
         self._lock = threading.Lock()
         # All guarded by _lock.
         self._volumes: dict[str, Volume] = {}
