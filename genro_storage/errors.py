@@ -105,6 +105,10 @@ class StorageUnavailableError(StorageError, ConnectionError):
     errno = errno.EIO
 
 
+class StorageThrottledError(StorageUnavailableError):
+    """The backend is there and asks for fewer requests."""
+
+
 class StorageNoSpaceError(StorageError, OSError):
     """A disk, a quota or a bound of this process is full."""
 

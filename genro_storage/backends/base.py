@@ -14,6 +14,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from genro_storage.entry import Entry, Usage, Version
+from genro_storage.errors import StorageUnavailableError
 
 
 class _Absent(enum.Enum):
@@ -42,6 +43,14 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     atomic_rename: bool = False
     #: ``set_mtime`` is kept.
     stores_mtime: bool = False
+
+
+class InterruptedReadError(StorageUnavailableError):
+    """A read broke off; ``received`` is what had arrived by then, from which a further try goes on."""
+
+    def __init__(self, message: str, received: bytes = b'') -> None:
+        super().__init__(message)
+        self.received = received
 
 
 class Source(Protocol):

@@ -136,7 +136,11 @@ class FsspecBackend:
         self._make_parents(path)
         with self._asking(path):
             self._write(self._full(path), source)
-        return self.stat(path)
+        entry = self._find(path)
+        if entry is None:
+            # fsspec's own open() for writing takes everything and keeps nothing, where a file system has none.
+            raise StorageUnsupportedError(f'{self._shown(path)} was not kept: this file system cannot be written to')
+        return entry
 
     def remove_file(self, path: str) -> None:
         """See Backend."""

@@ -3,10 +3,11 @@
 Modules are imported when a mount of their type is made, so that the core starts fast and extras stay optional.
 """
 
+import hashlib
 from collections.abc import Callable
 
 from genro_storage.backends.base import Backend
-from genro_storage.config import Definition, LocalDefinition, MemoryDefinition, S3Definition
+from genro_storage.config import Definition, FsspecDefinition, LocalDefinition, MemoryDefinition, S3Definition
 from genro_storage.errors import StorageConfigError
 from genro_storage.runtime import Clock
 
@@ -51,8 +52,24 @@ def _s3(definition: S3Definition, clock: Clock) -> Backend:
     )
 
 
+def _fsspec(definition: FsspecDefinition, clock: Clock) -> Backend:
+    from genro_storage.backends.fsspec_backend import FsspecBackend
+
+    # The options say which server it is, and may hold secrets: a digest tells destinations apart and shows nothing.
+    options = repr(sorted(definition.options.items())).encode()
+    digest = hashlib.blake2b(options, digest_size=8).hexdigest()
+    return FsspecBackend.of_protocol(
+        definition.protocol,
+        definition.path,
+        f'fsspec:{definition.protocol}:{digest}/{definition.path.strip("/")}'.rstrip('/'),
+        options=definition.options,
+        timeout_s=definition.timeout_s,
+    )
+
+
 _FACTORIES: dict[type[Definition], Callable[..., Backend]] = {
     LocalDefinition: _local,
     MemoryDefinition: _memory,
     S3Definition: _s3,
+    FsspecDefinition: _fsspec,
 }

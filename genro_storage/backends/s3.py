@@ -18,14 +18,13 @@ from urllib.parse import urlsplit
 
 from genro_storage import paths
 from genro_storage.backends.base import ABSENT, Capabilities, Expected, Source
-from genro_storage.backends.copying import read_exactly
 from genro_storage.backends.hidden_names import HiddenNames
 from genro_storage.backends.oserrors import not_encodable, refuse_removing_root, refuse_rename
 from genro_storage.backends.s3_client import S3Client
 from genro_storage.backends.s3_keys import S3Keys
-from genro_storage.backends.s3_multipart import MultipartUpload, copy_object
+from genro_storage.backends.s3_multipart import MultipartUpload, body_of, copy_object
 from genro_storage.backends.s3_tree import move_tree
-from genro_storage.entry import Entry, Kind, Version
+from genro_storage.entry import Entry, Extent, Kind, Version
 from genro_storage.errors import (
     StorageConflictError,
     StorageExistsError,
@@ -39,7 +38,7 @@ from genro_storage.runtime import about_to_block
 
 T = TypeVar('T')
 
-# Up to here one request, which costs one round trip where parts cost three, and 16 MiB of memory.
+# Up to here one request, which costs one round trip where parts cost three.
 _SINGLE_PUT_MAX_BYTES = 16 << 20
 
 
@@ -61,7 +60,7 @@ class S3Backend:
         timeout_s: float = 30.0,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._destination = _destination(bucket, prefix, endpoint_url)
+        self._destination = destination_of(bucket, prefix, endpoint_url)
         arguments = dict(options or {})
         given = {'endpoint_url': endpoint_url, 'key': key, 'secret': secret, 'token': token, 'profile': profile}
         arguments |= {name: value for name, value in given.items() if value is not None}
@@ -104,7 +103,7 @@ class S3Backend:
         self._run(path, self._check_target, expected)
         key = self._keys.file(path)
         if source.size_bytes <= _SINGLE_PUT_MAX_BYTES:
-            body = read_exactly(source, 0, source.size_bytes)
+            body = body_of(source, Extent(0, source.size_bytes))
             store = partial(self._client.run, self._client.call, 'put_object', Key=key, Body=body)
             answer = self._commit(path, expected, store)
         else:
@@ -317,8 +316,8 @@ class S3Backend:
         return repr(f'{self._destination}/{path}') if path else repr(self._destination)
 
 
-def _destination(bucket: str, prefix: str, endpoint_url: str | None) -> str:
-    # Without user and password, which an URL may hold.
+def destination_of(bucket: str, prefix: str, endpoint_url: str | None) -> str:
+    """Where a bucket and prefix really are; without the user and password that an URL may hold."""
     url = urlsplit(endpoint_url or 'https://s3.amazonaws.com')
     host = url.netloc.rpartition('@')[2]
     return '/'.join(['s3:' + host + url.path.rstrip('/'), bucket, prefix]).rstrip('/')

@@ -17,6 +17,7 @@ from genro_storage.errors import (
     StorageNotFoundError,
     StoragePathError,
     StoragePermissionError,
+    StorageThrottledError,
     StorageTimeoutError,
     StorageUnavailableError,
     StorageUnsupportedError,
@@ -48,8 +49,9 @@ _STATUSES: dict[int, type[StorageError]] = {
     408: StorageTimeoutError,
     409: StorageConflictError,  # two conditional writes at once: ConditionalRequestConflict
     412: StorageConflictError,
-    429: StorageUnavailableError,
+    429: StorageThrottledError,
     501: StorageUnsupportedError,
+    503: StorageThrottledError,  # SlowDown, ServiceUnavailable: the server is there, and asks for patience
     507: StorageNoSpaceError,
 }
 
@@ -64,7 +66,7 @@ def translate_s3(error: Exception, bucket: str, what: str) -> StorageError:
     """The error of our tree for whatever a request raised; ``what`` names destination and key."""
     response = _response(error)
     if response is not None:
-        return _from_response(response, bucket, what)
+        return from_response(response, bucket, what)
     return _from_class(error, what)
 
 
@@ -97,7 +99,8 @@ def _response(error: BaseException) -> dict[str, Any] | None:
     return None
 
 
-def _from_response(response: dict[str, Any], bucket: str, what: str) -> StorageError:
+def from_response(response: dict[str, Any], bucket: str, what: str) -> StorageError:
+    """What a refusal of the server is to us, by its code or else its status."""
     said = response.get('Error', {})
     code = str(said.get('Code', ''))
     status = int(response.get('ResponseMetadata', {}).get('HTTPStatusCode') or 0)
@@ -105,7 +108,7 @@ def _from_response(response: dict[str, Any], bucket: str, what: str) -> StorageE
         return StorageNotFoundError(f'{what}: there is no bucket {bucket!r}')
     ours = _CODES.get(code) or _STATUSES.get(status)
     if ours is None:
-        # 500 InternalError, 502, 503 SlowDown, 504: asking again later may help.
+        # 500 InternalError, 502, 504: asking again later may help.
         ours = StorageUnavailableError if status >= 500 else StorageIOError
     hint = _HINTS.get(code) or _HINTS.get(status, '')
     return ours(f'{what}: {code or status} {said.get("Message", "")}'.rstrip() + hint)

@@ -3,7 +3,8 @@
 Owns the sizes of parts, how many are under way, and that a failure leaves no upload behind to be paid for. The limits
 are those of the S3 user guide ("Amazon S3 multipart upload limits").
 
-Threads: an upload belongs to the thread that makes it; parts are read there, because a source may be locked by it.
+Threads: an upload belongs to the thread that makes it. Sources are read by their descriptors, from other threads too,
+and never by read(), whose lock that thread may hold.
 """
 
 import asyncio
@@ -20,19 +21,20 @@ from genro_storage.backends.base import Source
 from genro_storage.backends.copying import read_exactly
 from genro_storage.backends.s3_client import S3Client
 from genro_storage.entry import Extent
-from genro_storage.errors import StorageError
+from genro_storage.errors import StorageError, StorageIOError
 
 log = logging.getLogger(__name__)
 
 PARTS_MAX = 10_000
 _MIB = 1 << 20
 
-# With 4 under way and one being read, an upload holds 40 MiB.
+# S3 wants 5 MiB at least; a failed one is sent again as a whole.
 _PART_BYTES = 8 * _MIB
 _PARTS_IN_FLIGHT = 4
 
-# Larger parts (of files over 156 GiB) are not held in memory but read as they are sent.
-HEAP_PART_MAX_BYTES = 16 * _MIB
+# Up to here bytes, which need no thread to be read. Larger bodies are read while they are sent: four parts of 8 MiB as
+# bytes, which aiohttp copies, took 79 MiB for an upload; read along, 12 MiB in the same time.
+_HEAP_BODY_MAX_BYTES = 1 * _MIB
 
 # What one CopyObject can copy.
 SINGLE_COPY_MAX_BYTES = 5 << 30
@@ -51,13 +53,10 @@ def part_extents(size_bytes: int, smallest_bytes: int = _PART_BYTES) -> Iterator
 class MultipartUpload:
     """A source on its way to a key, invisible until complete(). Leaving the ``with`` without it aborts the upload."""
 
-    def __init__(
-        self, client: S3Client, key: str, source: Source, *, heap_part_max_bytes: int = HEAP_PART_MAX_BYTES
-    ) -> None:
+    def __init__(self, client: S3Client, key: str, source: Source) -> None:
         self._client = client
         self._key = key
         self._source = source
-        self._heap_part_max_bytes = heap_part_max_bytes
         self._upload: dict[str, str] = {}
         self._parts: list[dict[str, Any]] = []
         self._under_way: deque[tuple[int, Future[dict[str, Any]]]] = deque()
@@ -93,18 +92,13 @@ class MultipartUpload:
 
     def _send(self) -> None:
         for number, extent in enumerate(part_extents(self._source.size_bytes), start=1):
-            body = self._body(extent)
+            body = body_of(self._source, extent)
             while len(self._under_way) >= _PARTS_IN_FLIGHT:
                 self._collect()
             future = self._client.start(self._client.call, 'upload_part', **self._upload, PartNumber=number, Body=body)
             self._under_way.append((number, future))
         while self._under_way:
             self._collect()
-
-    def _body(self, extent: Extent) -> 'bytes | _PartBody':
-        if extent.size_bytes <= self._heap_part_max_bytes:
-            return read_exactly(self._source, extent.offset, extent.size_bytes)
-        return _PartBody(self._source.fileno(), extent)
 
     def _collect(self) -> None:
         number, future = self._under_way[0]
@@ -117,6 +111,13 @@ class MultipartUpload:
             future.cancel()
         wait([future for _, future in self._under_way])
         self._client.run(abort, self._client, self._upload)
+
+
+def body_of(source: Source, extent: Extent) -> 'bytes | _Body':
+    """Some of a source as the body of a request."""
+    if extent.size_bytes <= _HEAP_BODY_MAX_BYTES:
+        return read_exactly(source, extent.offset, extent.size_bytes)
+    return _Body(source.fileno(), extent)
 
 
 def completed_part(number: int, answer: dict[str, Any]) -> dict[str, Any]:
@@ -173,8 +174,8 @@ async def copy_object(
         raise
 
 
-class _PartBody(io.RawIOBase):
-    """A part of a file, read while it is sent; hashing reads it once before."""
+class _Body(io.RawIOBase):
+    """Some of a file, read while it is sent; checksums read it once before. Raises StorageIOError if it ends early."""
 
     def __init__(self, descriptor: int, extent: Extent) -> None:
         self._descriptor = descriptor
@@ -193,6 +194,8 @@ class _PartBody(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         wanted = min(len(buffer), self._extent.size_bytes - self._position)
         data = os.pread(self._descriptor, wanted, self._extent.offset + self._position)
+        if wanted and not data:
+            raise StorageIOError(f'what is to be stored ends at {self._extent.offset + self._position} bytes')
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)

@@ -5,7 +5,7 @@ Owns the order and the parallelism. Threads: safe; no state.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from genro_storage.backends.s3_client import S3Client
 from genro_storage.backends.s3_multipart import copy_object
@@ -34,7 +34,11 @@ async def move_tree(client: S3Client, source: str, target: str) -> None:
     async def copy(key: str) -> None:
         new = target + key.removeprefix(source)
         async with room:
-            await copy_object(client, key, new, sizes[key])
+            if key.endswith('/') and not sizes[key]:
+                # A marker is as good new, and SeaweedFS does not find it as the source of a copy.
+                await client.call('put_object', Key=new, Body=b'')
+            else:
+                await copy_object(client, key, new, sizes[key])
         copied.append(new)
 
     tasks = [asyncio.ensure_future(copy(key)) for key in sizes]
@@ -46,7 +50,19 @@ async def move_tree(client: S3Client, source: str, target: str) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
         await _take_back(client, copied)
         raise
-    await delete_all(client, list(sizes))
+    await delete_all(client, [*sizes, *_directories(source, sizes)])
+
+
+def _directories(source: str, keys: Iterable[str]) -> list[str]:
+    """The markers that could be at and below a prefix, deepest first.
+
+    Amazon has only those that were put. SeaweedFS keeps every directory that a key implied and goes on listing it,
+    until it is removed by this name.
+    """
+    depth = source.count('/')
+    parts = [key.split('/') for key in keys]
+    markers = {'/'.join(names[:count]) + '/' for names in parts for count in range(depth, len(names))}
+    return sorted(markers, key=lambda marker: -marker.count('/'))
 
 
 async def delete_all(client: S3Client, keys: Sequence[str]) -> None:

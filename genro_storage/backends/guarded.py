@@ -1,0 +1,161 @@
+"""Retries and a circuit breaker around any backend that may be out of reach.
+
+Owns which operations may be asked again (those where a second time changes nothing), how often and after what pause,
+and that a dead backend fails at once instead of holding a worker for its timeout. Knows no backend by type. The time
+limit of a single request is the backend's own: only it sees bytes move.
+
+Threads: safe; keeps no state but the breaker's. Waits in its pauses, so serving threads are refused first.
+"""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from genro_storage.backends.base import Backend, Capabilities, Expected, InterruptedReadError, Source
+from genro_storage.backends.breaker import CircuitBreaker
+from genro_storage.entry import Entry, Usage, Version
+from genro_storage.errors import (
+    StorageError,
+    StorageThrottledError,
+    StorageTimeoutError,
+    StorageUnavailableError,
+)
+from genro_storage.runtime import Clock, about_to_block
+
+T = TypeVar('T')
+
+#: The pause before the n-th further try is random between nothing and FIRST_PAUSE_S times 2^n ("full jitter": of the
+#: ways to spread retries the one with the least work for the server).
+FIRST_PAUSE_S = 0.2
+#: With four tries a server that refuses every other request fails one operation in sixteen.
+TRIES = 4
+
+
+class GuardedBackend:
+    """Does what the inner backend does, more patiently, and less so while that is out of reach."""
+
+    def __init__(
+        self, inner: Backend, clock: Clock, timeout_s: float, pause: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._inner = inner
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._pause = pause
+        self._breaker = CircuitBreaker(clock)
+
+    def __repr__(self) -> str:
+        return f'GuardedBackend({self._inner!r})'
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See Backend."""
+        return self._inner.capabilities
+
+    @property
+    def destination(self) -> str:
+        """See Backend."""
+        return self._inner.destination
+
+    def stat(self, path: str) -> Entry:
+        """See Backend. Tried again."""
+        return self._persist(lambda: self._inner.stat(path))
+
+    def list_directory(self, path: str) -> Sequence[Entry]:
+        """See Backend. Tried again."""
+        return self._persist(lambda: self._inner.list_directory(path))
+
+    def read_range(self, path: str, offset: int, size_bytes: int, version: Version | None) -> bytes:
+        """See Backend. Tried again, from where it broke off."""
+        received: list[bytes] = []
+
+        def read_rest() -> bytes:
+            done = sum(len(piece) for piece in received)
+            try:
+                return self._inner.read_range(path, offset + done, size_bytes - done, version)
+            except InterruptedReadError as error:
+                received.append(error.received)
+                raise
+
+        rest = self._persist(read_rest)
+        return b''.join([*received, rest]) if received else rest
+
+    def put(self, path: str, source: Source, *, expected: Expected = None) -> Entry:
+        """See Backend. Tried again only without a condition, which a first try that did arrive would break."""
+        store = lambda: self._inner.put(path, source, expected=expected)  # noqa: E731 - the same call for both
+        return self._persist(store) if expected is None else self._once(store)
+
+    def remove_file(self, path: str) -> None:
+        """See Backend. Once: a second try could not tell its own success from nothing being there."""
+        self._once(lambda: self._inner.remove_file(path))
+
+    def make_directory(self, path: str) -> None:
+        """See Backend. Once."""
+        self._once(lambda: self._inner.make_directory(path))
+
+    def remove_directory(self, path: str) -> None:
+        """See Backend. Once."""
+        self._once(lambda: self._inner.remove_directory(path))
+
+    def rename(self, source: str, target: str) -> None:
+        """See Backend. Once."""
+        self._once(lambda: self._inner.rename(source, target))
+
+    def copy(self, source: str, target: str) -> Entry:
+        """See Backend. Tried again."""
+        return self._persist(lambda: self._inner.copy(source, target))
+
+    def set_mtime(self, path: str, mtime_ns: int) -> None:
+        """See Backend. Tried again."""
+        self._persist(lambda: self._inner.set_mtime(path, mtime_ns))
+
+    def usage(self) -> Usage | None:
+        """See Backend. Tried again."""
+        return self._persist(self._inner.usage)
+
+    def close(self) -> None:
+        """See Backend."""
+        self._inner.close()
+
+    def _persist(self, operation: Callable[[], T]) -> T:
+        return self._once(lambda: self._try(operation))
+
+    def _try(self, operation: Callable[[], T]) -> T:
+        """Try until it succeeds, the tries are used up, or the mount's timeout would pass without progress."""
+        deadline = self._clock.monotonic() + self._timeout_s
+        for number in range(TRIES - 1):
+            try:
+                return operation()
+            except StorageUnavailableError as error:
+                if isinstance(error, InterruptedReadError) and error.received:
+                    deadline = self._clock.monotonic() + self._timeout_s
+                pause_s = random.uniform(0, FIRST_PAUSE_S * 2**number)  # noqa: S311 - not a secret
+                if self._clock.monotonic() + pause_s > deadline:
+                    raise
+            self._pause(pause_s)
+        return operation()
+
+    def _once(self, operation: Callable[[], T]) -> T:
+        """Ask the backend unless the breaker is open, and tell the breaker how that went."""
+        about_to_block()
+        wait_s = self._breaker.may_ask()
+        if wait_s:
+            raise StorageUnavailableError(
+                f'{self.destination} did not answer lately; it is asked again in {wait_s:.1f} s at the earliest'
+            )
+        try:
+            result = operation()
+        except StorageThrottledError:
+            self._breaker.succeeded()  # a server that asks for patience is there
+            raise
+        except (StorageUnavailableError, StorageTimeoutError):
+            self._breaker.failed()
+            raise
+        except StorageError:
+            self._breaker.succeeded()
+            raise
+        except BaseException:
+            self._breaker.left_open()
+            raise
+        self._breaker.succeeded()
+        return result

@@ -1,0 +1,163 @@
+"""Retries and the circuit breaker, with a backend that fails when it is told to and a clock that is moved by hand."""
+
+import pytest
+
+from genro_storage.backends.base import ABSENT, Backend, Capabilities, InterruptedReadError
+from genro_storage.backends.breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, THRESHOLD, CircuitBreaker
+from genro_storage.backends.guarded import TRIES, GuardedBackend
+from genro_storage.backends.memory import MemoryBackend
+from genro_storage.errors import (
+    StorageNotFoundError,
+    StorageThrottledError,
+    StorageTimeoutError,
+    StorageUnavailableError,
+)
+from genro_storage.testing.clock import ManualClock
+from genro_storage.testing.faulty import FaultyBackend
+from genro_storage.testing.sources import BytesSource
+
+REMOTE = Capabilities(strong_versions=True, conditional_put=True)
+UNREACHABLE = StorageUnavailableError('connection refused')
+
+
+class Guarded:
+    """A guarded backend, what is below it, and time that goes by in pauses only."""
+
+    def __init__(self, timeout_s: float = 30.0) -> None:
+        self.clock = ManualClock()
+        self.faulty = FaultyBackend(MemoryBackend(self.clock), REMOTE)
+        self.pauses: list[float] = []
+        self.backend: Backend = GuardedBackend(self.faulty, self.clock, timeout_s, self._pause)
+        self.faulty.inner.put('file', BytesSource(b'0123456789'))
+
+    def _pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.clock.advance(seconds)
+
+
+@pytest.fixture
+def guarded() -> Guarded:
+    return Guarded()
+
+
+def test_operation_is_tried_again_until_it_succeeds(guarded: Guarded) -> None:
+    for nth in range(1, TRIES):
+        guarded.faulty.fail('stat', UNREACHABLE, nth=nth)
+    assert guarded.backend.stat('file').size_bytes == 10
+    assert guarded.faulty.calls('stat') == TRIES
+
+
+def test_one_lost_connection_is_not_noticed(guarded: Guarded) -> None:
+    guarded.faulty.fail('stat', UNREACHABLE)
+    assert guarded.backend.stat('file').size_bytes == 10
+    assert len(guarded.pauses) == 1
+
+
+def test_throttling_is_waited_out_and_opens_no_breaker(guarded: Guarded) -> None:
+    for _ in range(20):
+        for nth in range(1, TRIES):
+            guarded.faulty.fail('stat', StorageThrottledError('slow down'), nth=nth)
+        assert guarded.backend.stat('file').size_bytes == 10
+
+
+def test_pauses_grow_but_are_bounded_by_the_timeout() -> None:
+    guarded = Guarded(timeout_s=0.3)
+    guarded.faulty.fail_always('stat', StorageThrottledError('slow down'))
+    with pytest.raises(StorageThrottledError):
+        guarded.backend.stat('file')
+    assert sum(guarded.pauses) <= 0.3
+
+
+def test_what_the_backend_answers_is_no_failure(guarded: Guarded) -> None:
+    for _ in range(THRESHOLD + 1):
+        with pytest.raises(StorageNotFoundError):
+            guarded.backend.stat('nothing')
+    assert guarded.faulty.calls('stat') == THRESHOLD + 1
+    assert guarded.pauses == []
+
+
+def test_read_goes_on_where_it_broke_off(guarded: Guarded) -> None:
+    guarded.faulty.fail('read_range', InterruptedReadError('reset', b'0123'))
+    asked: list[tuple[int, int]] = []
+    read = guarded.faulty.inner.read_range
+    guarded.faulty.inner.read_range = lambda path, offset, size, version: (  # type: ignore[method-assign]
+        asked.append((offset, size)) or read(path, offset, size, version)
+    )
+    assert guarded.backend.read_range('file', 0, 10, None) == b'0123456789'
+    assert asked == [(4, 6)]
+
+
+def test_progress_begins_the_timeout_anew() -> None:
+    guarded = Guarded(timeout_s=0.001)
+    guarded.faulty.fail('read_range', InterruptedReadError('reset', b'01'), nth=1)
+    # A pause of at most 0.2 s is longer than this timeout, whatever the dice say but nothing.
+    with pytest.raises(InterruptedReadError):
+        guarded.backend.read_range('file', 0, 10, None)
+    patient = Guarded(timeout_s=10)
+    for nth in (1, 2):
+        patient.faulty.fail('read_range', InterruptedReadError('reset', b'01'), nth=nth)
+    assert patient.backend.read_range('file', 0, 10, None) == b'0101456789'
+
+
+def test_conditional_put_is_not_tried_again(guarded: Guarded) -> None:
+    guarded.faulty.fail('put', UNREACHABLE, after=True)
+    with pytest.raises(StorageUnavailableError):
+        guarded.backend.put('new', BytesSource(b'x'), expected=ABSENT)
+    assert guarded.faulty.calls('put') == 1
+
+
+def test_unconditional_put_is_tried_again(guarded: Guarded) -> None:
+    guarded.faulty.fail('put', UNREACHABLE)
+    assert guarded.backend.put('new', BytesSource(b'x')).size_bytes == 1
+
+
+@pytest.mark.parametrize('error', [UNREACHABLE, StorageTimeoutError('nothing came')], ids=['refused', 'stalled'])
+def test_dead_backend_fails_at_once_after_a_few_failures(guarded: Guarded, error: Exception) -> None:
+    guarded.faulty.fail_always('remove_file', error)
+    for _ in range(THRESHOLD):
+        with pytest.raises(type(error)):
+            guarded.backend.remove_file('file')
+    with pytest.raises(StorageUnavailableError, match='asked again in'):
+        guarded.backend.stat('file')
+    assert guarded.faulty.calls('remove_file') == THRESHOLD
+    assert guarded.faulty.calls('stat') == 0
+
+
+def test_backend_that_is_back_works_again_after_the_pause(guarded: Guarded) -> None:
+    guarded.faulty.fail_always('remove_file', UNREACHABLE)
+    for _ in range(THRESHOLD):
+        with pytest.raises(StorageUnavailableError):
+            guarded.backend.remove_file('file')
+    guarded.faulty.heal()
+    guarded.clock.advance(2 * FIRST_PAUSE_S)
+    assert guarded.backend.stat('file').size_bytes == 10
+    guarded.backend.remove_file('file')
+
+
+def test_only_one_caller_tries_after_the_pause() -> None:
+    clock = ManualClock()
+    breaker = CircuitBreaker(clock)
+    for _ in range(THRESHOLD):
+        breaker.failed()
+    clock.advance(2 * FIRST_PAUSE_S)
+    assert breaker.may_ask() == 0
+    assert breaker.may_ask() > 0
+    breaker.left_open()
+    assert breaker.may_ask() == 0
+    breaker.succeeded()
+    assert breaker.may_ask() == breaker.may_ask() == 0
+
+
+def test_pauses_of_the_breaker_double_up_to_a_bound() -> None:
+    clock = ManualClock()
+    breaker = CircuitBreaker(clock)
+    for _ in range(THRESHOLD):
+        breaker.failed()
+    waits = []
+    for _ in range(10):
+        waits.append(breaker.may_ask())
+        clock.advance(2 * LONGEST_PAUSE_S)
+        assert breaker.may_ask() == 0
+        breaker.failed()
+    assert all(0.8 * FIRST_PAUSE_S * 2**n <= wait <= 1.2 * FIRST_PAUSE_S * 2**n for n, wait in enumerate(waits[:3]))
+    assert max(waits) <= 1.2 * LONGEST_PAUSE_S
