@@ -1,0 +1,180 @@
+"""Memory over disk: who is asked first, what is promoted, and that nobody waits for the disk."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from genro_storage.cache.blocks import BlockKey
+from genro_storage.cache.disk import DiskBlockCache
+from genro_storage.cache.memory import MemoryBlockCache
+from genro_storage.cache.tiered import TieredBlockCache
+from genro_storage.runtime import serve_without_blocking
+
+
+class StallingDisk(DiskBlockCache):
+    """A disk cache whose writes wait for a sign."""
+
+    def __init__(self, root: Path, limit_bytes: int) -> None:
+        super().__init__(root, limit_bytes)
+        self.go_on = threading.Event()
+        self.puts = 0
+
+    def put(self, key: BlockKey, block: bytes) -> None:
+        self.puts += 1
+        assert self.go_on.wait(30)
+        super().put(key, block)
+
+
+class BrokenDisk(DiskBlockCache):
+    """A disk cache whose first write meets a mistake of ours."""
+
+    def put(self, key: BlockKey, block: bytes) -> None:
+        if key.number == 0:
+            raise ZeroDivisionError
+        super().put(key, block)
+
+
+def key(number: int) -> BlockKey:
+    return BlockKey('destination', 'path', 'version', number)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[StallingDisk]:
+    disk = StallingDisk(tmp_path / 'blocks', 1 << 30)
+    yield disk
+    disk.go_on.set()
+    disk.close()
+
+
+def test_a_block_is_in_memory_at_once_and_on_disk_after_a_flush(disk: StallingDisk) -> None:
+    memory = MemoryBlockCache(1000)
+    cache = TieredBlockCache(memory, disk)
+    cache.put(key(0), b'block')
+    assert cache.get(key(0)) == memory.get(key(0)) == b'block'
+    assert disk.get(key(0)) is None
+    assert not cache.flush(0)
+    disk.go_on.set()
+    assert cache.flush(30)
+    assert disk.get(key(0)) == b'block'
+    assert cache.close(30)
+
+
+def test_a_hit_on_disk_goes_to_memory(disk: StallingDisk) -> None:
+    disk.go_on.set()
+    disk.put(key(0), b'block')
+    memory = MemoryBlockCache(1000)
+    cache = TieredBlockCache(memory, disk)
+    assert cache.get(key(0)) == memory.get(key(0)) == b'block'
+    assert cache.get(key(1)) is None
+
+
+def test_a_block_that_waits_for_the_disk_is_found_though_memory_has_no_room(disk: StallingDisk) -> None:
+    cache = TieredBlockCache(MemoryBlockCache(0), disk)
+    cache.put(key(0), b'block')
+    assert cache.get(key(0)) == b'block'
+    disk.go_on.set()
+    assert cache.flush(30)
+    assert cache.get(key(0)) == b'block'
+    assert cache.close(30)
+
+
+def test_a_disk_that_stalls_loses_blocks_and_stops_nobody(disk: StallingDisk) -> None:
+    cache = TieredBlockCache(MemoryBlockCache(1000), disk, limit_waiting=4)
+    for number in range(50):
+        cache.put(key(number), b'block')
+        cache.put(key(number), b'block')
+    assert all(cache.get(key(number)) for number in range(50))
+    disk.go_on.set()
+    assert cache.flush(30)
+    assert disk.puts == 4
+    cache.put(key(50), b'block')
+    assert cache.close(30)
+    assert disk.get(key(50)) == b'block'
+
+
+def test_closing_does_not_wait_for_a_disk_for_ever(disk: StallingDisk) -> None:
+    cache = TieredBlockCache(MemoryBlockCache(1000), disk)
+    cache.put(key(0), b'block')
+    assert not cache.close(0.01)
+    assert cache.get(key(0)) == b'block'
+
+
+def test_after_close_the_memory_serves_on(disk: StallingDisk) -> None:
+    disk.go_on.set()
+    cache = TieredBlockCache(MemoryBlockCache(1000), disk)
+    assert cache.close(30)
+    cache.put(key(0), b'block')
+    assert cache.get(key(0)) == b'block'
+    assert cache.flush(0)
+
+
+def test_a_mistake_in_the_disk_tier_is_logged_and_the_next_block_is_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = BrokenDisk(tmp_path / 'blocks', 1 << 30)
+    cache = TieredBlockCache(MemoryBlockCache(1000), disk)
+    cache.put(key(0), b'zero')
+    cache.put(key(1), b'one')
+    assert cache.close(30)
+    assert disk.get(key(1)) == b'one'
+    assert 'block 0' in caplog.text
+    disk.close()
+
+
+def test_a_thread_that_must_not_wait_may_ask(disk: StallingDisk) -> None:
+    disk.go_on.set()
+    disk.put(key(0), b'block')
+    cache = TieredBlockCache(MemoryBlockCache(1000), disk)
+    found: list[bytes | None] = []
+
+    def serve() -> None:
+        serve_without_blocking()
+        found.extend([cache.get(key(0)), cache.get(key(1))])
+        cache.put(key(2), b'two')
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    thread.join(30)
+    assert found == [b'block', None]
+    assert cache.flush(30)
+    assert disk.get(key(2)) == b'two'
+
+
+def test_a_forked_child_begins_with_nothing_waiting_and_what_is_on_disk(tmp_path: Path) -> None:
+    script = f"""
+import os, threading
+from pathlib import Path
+from genro_storage.cache.blocks import BlockKey
+from genro_storage.cache.disk import DiskBlockCache
+from genro_storage.cache.memory import MemoryBlockCache
+from genro_storage.cache.tiered import TieredBlockCache
+key = lambda number: BlockKey('d', 'p', 'v', number)
+cache = TieredBlockCache(MemoryBlockCache(1000), DiskBlockCache(Path({str(tmp_path)!r}) / 'blocks', 1 << 24))
+cache.put(key(0), b'zero')
+assert cache.flush(30)
+with cache._written:  # by a thread that will not be in the child
+    cache._waiting[key(7)] = b'never written'
+    child = os.fork()
+    if not child:
+        cache.after_fork()
+        assert cache.get(key(0)) == b'zero' and cache.get(key(7)) is None
+        cache.put(key(1), b'one')
+        os._exit(0 if cache.close(30) else 1)
+    cache._waiting.clear()
+assert os.waitpid(child, 0)[1] == 0
+assert cache.get(key(1)) == b'one'
+assert cache.close(30)
+"""
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', script],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
