@@ -7,11 +7,13 @@ a stream. Threads: safe; keeps no state.
 from typing import NamedTuple
 
 from genro_storage import paths
-from genro_storage.entry import Entry
+from genro_storage.entry import Entry, Version
 from genro_storage.errors import (
     StorageExistsError,
     StorageIsADirectoryError,
     StorageNotADirectoryError,
+    StorageNotEmptyError,
+    StorageNotFoundError,
     StoragePathError,
     StorageUnsupportedError,
 )
@@ -44,6 +46,14 @@ class Place(NamedTuple):
         return f'{self.volume.backend.destination.rstrip("/")}/{self.path}'.rstrip('/')
 
 
+class _Copied(NamedTuple):
+    """What was copied: the entry as it was then, and of a directory, if it is to be remembered, what was in it."""
+
+    place: Place
+    entry: Entry
+    children: 'list[_Copied]'
+
+
 def copy(source: Place, target: Place) -> Place:
     """Copy a file or a tree to target, or into it where it is a directory; the place of the copy.
 
@@ -57,9 +67,13 @@ def copy(source: Place, target: Place) -> Place:
 
 
 def move(source: Place, target: Place) -> Place:
-    """Move a file or a tree likewise; the source goes only after all of it has arrived."""
+    """Move a file or a tree likewise; the source goes only after all of it has arrived.
+
+    What appears in the source meanwhile, or changes there, stays: raises StorageNotEmptyError, StorageConflictError.
+    """
     entry = source.volume.stat(source.path)
     target = _landing(source, entry, target)
+    source.volume.require_removable(source.path)
     landed_on = target.find()
     # A rename replaces a directory only if it is empty; into a full one the trees are merged, as a copy does.
     merging = entry.is_directory and landed_on is not None
@@ -68,24 +82,60 @@ def move(source: Place, target: Place) -> Place:
         _make_parents(target)
         source.volume.rename(source.path, target.path)
     else:
-        source.volume.require_removable(source.path)
-        _copy_any(source, entry, target)
-        delete(source)
+        _remove_copied(_copy_any(source, entry, target, remember=True))
     return target
 
 
 def delete(place: Place) -> None:
     """Delete a file, or a directory with all below it; nothing happens where nothing is."""
     entry = place.find()
-    if entry is None:
-        return
-    if not entry.is_directory:
-        place.volume.remove_file(place.path)
-        return
+    if entry is not None:
+        _delete(place, entry)
+
+
+def _delete(place: Place, entry: Entry) -> None:
     place.volume.require_removable(place.path)
-    for child in place.volume.list_directory(place.path)[0]:
-        delete(place.child(child.name))
-    place.volume.remove_directory(place.path)
+    if _remove_if_no_directory(place, entry):
+        return
+    _delete_children(place)
+    try:
+        place.volume.remove_directory(place.path)
+    except StorageNotEmptyError:
+        # The listing was remembered and older than what somebody else has put there; the refusal made it forgotten.
+        _delete_children(place)
+        place.volume.remove_directory(place.path)
+    except StorageNotFoundError:
+        return  # somebody else was first
+
+
+def _delete_children(place: Place) -> None:
+    try:
+        entries = place.volume.list_directory(place.path)[0]
+    except StorageNotFoundError:
+        return
+    for entry in entries:
+        _delete(place.child(entry.name), entry)
+
+
+def _remove_copied(copied: _Copied) -> None:
+    """Remove what was copied and nothing else."""
+    if _remove_if_no_directory(copied.place, copied.entry, expected=copied.entry.version):
+        return
+    for child in copied.children:
+        _remove_copied(child)
+    copied.place.volume.remove_directory(copied.place.path)
+
+
+def _remove_if_no_directory(place: Place, entry: Entry, *, expected: Version | None = None) -> bool:
+    """Remove what remove_file does. A link to a directory is shown as one, and goes without what it leads to."""
+    try:
+        place.volume.remove_file(place.path, expected=expected)
+    except StorageIsADirectoryError:
+        return False
+    except StorageNotFoundError:
+        # Of what only keys below it imply, a backend may say that there is no file.
+        return not entry.is_directory
+    return True
 
 
 def _landing(source: Place, entry: Entry, target: Place) -> Place:
@@ -103,14 +153,16 @@ def _landing(source: Place, entry: Entry, target: Place) -> Place:
     return target
 
 
-def _copy_any(source: Place, entry: Entry, target: Place) -> None:
+def _copy_any(source: Place, entry: Entry, target: Place, *, remember: bool = False) -> _Copied:
     _check_types(entry, target.find(), target)
+    children: list[_Copied] = []
     if entry.is_directory:
-        _copy_tree(source, target)
+        children = _copy_tree(source, target, remember=remember)
     elif entry.is_file:
         _copy_file(source, target)
     else:
         raise StorageUnsupportedError(f'{source} is neither a file nor a directory')
+    return _Copied(source, entry, children)
 
 
 def _check_types(entry: Entry, landed_on: Entry | None, target: Place) -> None:
@@ -122,11 +174,15 @@ def _check_types(entry: Entry, landed_on: Entry | None, target: Place) -> None:
         raise StorageNotADirectoryError(f'{target} is a file: a directory does not replace it')
 
 
-def _copy_tree(source: Place, target: Place) -> None:
+def _copy_tree(source: Place, target: Place, *, remember: bool) -> list[_Copied]:
     make_directory(target, parents=True, exist_ok=True)
+    children = []
     # Listed before the first copy, so that what appears meanwhile is not followed for ever.
     for entry in source.volume.list_directory(source.path)[0]:
-        _copy_any(source.child(entry.name), entry, target.child(entry.name))
+        copied = _copy_any(source.child(entry.name), entry, target.child(entry.name), remember=remember)
+        if remember:
+            children.append(copied)
+    return children
 
 
 def _copy_file(source: Place, target: Place) -> None:
@@ -137,9 +193,9 @@ def _copy_file(source: Place, target: Place) -> None:
             pass
         else:
             return
-    reader = source.volume.open_read(source.path)
+    reader = source.volume.open_latest(source.path)
     try:
-        writer = target.volume.replace(target.path, expected=None)
+        writer = target.volume.replace(target.path)
         try:
             offset = 0
             while data := reader.read(offset, STEP_BYTES):

@@ -7,10 +7,12 @@ and text are the standard library's. Threads: as files of the io module.
 import io
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Literal, Self, cast
 
-from genro_storage.errors import StorageUnsupportedError
+from genro_storage.errors import StorageIOError, StorageUnsupportedError
 from genro_storage.reading.reader import Reader
 from genro_storage.writing.writer import Writer
 
@@ -80,6 +82,7 @@ class _RawWriter(_RawFile):
         self._writer = handle
         self._readable = readable
         self._append = append
+        self._failure: BaseException | None = None
 
     def readable(self) -> bool:
         return self._readable
@@ -91,29 +94,47 @@ class _RawWriter(_RawFile):
         data = memoryview(data).cast('B')
         if not self._publish:
             return len(data)  # what the buffer still held when an exception ended the file
-        if self._append:
-            self._position = self._writer.size_bytes
-        written = self._writer.write(self._position, data)
+        with self._noting_failure():
+            if self._append:
+                self._position = self._writer.size_bytes
+            written = self._writer.write(self._position, data)
         self._position += written
         return written
 
     def truncate(self, size: int | None = None) -> int:
         size = self._position if size is None else size
-        self._writer.truncate(size)
+        with self._noting_failure():
+            self._writer.truncate(size)
         return size
+
+    @contextmanager
+    def _noting_failure(self) -> Iterator[None]:
+        # The io module closes this even if the flush before it has failed; what is staged then has a piece missing.
+        # A step that succeeds after it was the same one, tried again.
+        try:
+            yield
+        except BaseException as error:
+            self._failure = error
+            raise
+        self._failure = None
 
     def _dealloc_warn(self, source: object) -> None:
         # The io module calls this when a file that nobody closed is collected, before it flushes and closes. Perhaps an
         # exception went past the file: publish nothing.
+        self._publish = False  # first: the warning may be an error
         warnings.warn(f'unclosed file {source!r}: nothing of it is published', ResourceWarning, stacklevel=2)
-        self._publish = False
 
     def _close_handle(self) -> None:
         # _finalizing: this object itself is collected first, in a reference cycle (set by the io module).
-        if self._publish and not getattr(self, '_finalizing', False):
-            self._writer.close()
-        else:
+        if self._publish and getattr(self, '_finalizing', False):
+            self._dealloc_warn(self)
+        if not self._publish:
             self._writer.abort()
+        elif self._failure is not None:
+            self._writer.abort()
+            raise StorageIOError('nothing is published, because a write before failed') from self._failure
+        else:
+            self._writer.close()
 
 
 class _PublishesOnSuccess:
@@ -152,11 +173,24 @@ def _raw(file: IO[bytes]) -> _RawFile:
 def open_reader(reader: Reader, mode: str, encoding: str) -> IO[bytes] | IO[str]:
     """A file object over a read handle; text keeps newlines as they are."""
     binary = io.BufferedReader(_RawFile(reader, 0), BUFFER_BYTES)
-    return binary if 'b' in mode else io.TextIOWrapper(binary, encoding=encoding, newline='')
+    if 'b' in mode:
+        return binary
+    try:
+        return io.TextIOWrapper(binary, encoding=encoding, newline='')
+    except LookupError:  # no such encoding
+        binary.close()
+        raise
 
 
 def open_writer(writer: Writer, mode: str, encoding: str) -> IO[bytes] | IO[str]:
     """A file object over a write handle, which publishes at close."""
     raw = _RawWriter(writer, writer.size_bytes if 'a' in mode else 0, readable='+' in mode, append='a' in mode)
     binary = _Random(raw, BUFFER_BYTES) if '+' in mode else _Writer(raw, BUFFER_BYTES)
-    return binary if 'b' in mode else _Text(binary, encoding=encoding, newline='')
+    if 'b' in mode:
+        return binary
+    try:
+        return _Text(binary, encoding=encoding, newline='')
+    except LookupError:  # no such encoding
+        raw.abandon()
+        binary.close()
+        raise

@@ -7,7 +7,8 @@ configuration came from. Threads: safe; one lock over the table, never held acro
 import os
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -77,11 +78,12 @@ class StorageManager:
 
     def delete_mount(self, name: str) -> None:
         """Forget a mount; what it shows stays where it is. Raises UnknownMountError."""
-        volume = self.volume(name)
+        self.volume(name)
         with self._lock:
-            self._volumes.pop(name, None)
+            volume = self._volumes.pop(name, None)
             self._origins.pop(name, None)
-        volume.close(CLOSE_TIMEOUT_S)
+        if volume is not None:
+            _close_all([volume])
 
     def get_mount_names(self) -> list[str]:
         """The names of all mounts, in the order in which they were configured."""
@@ -118,35 +120,28 @@ class StorageManager:
             volumes = list(self._volumes.values())
             self._volumes.clear()
             self._origins.clear()
-        for volume in volumes:
-            volume.close(CLOSE_TIMEOUT_S)
+        _close_all(volumes)
 
     # Inside
 
     def _adopt(self, configuration: Configuration) -> None:
         with self._lock:
-            if configuration.cache is not None:
-                self._settings = configuration.cache
-                self._cache = MemoryBlockCache(self._settings.memory_bytes)
-        self._install(
-            {
-                definition.name: (self._build(definition), configuration.reference(definition.name))
-                for definition in configuration.mounts
-            }
-        )
-
-    def _build(self, definition: Definition) -> Volume:
-        backend = registry.create(definition, self.clock)
-        return Volume(definition, backend, self._cache, self._settings.path / 'staging', self.clock)
-
-    def _install(self, mounts: Mapping[str, tuple[Volume, Any]]) -> None:
+            settings, cache = self._settings, self._cache
+        if configuration.cache is not None and configuration.cache != settings:
+            settings = configuration.cache
+            cache = MemoryBlockCache(settings.memory_bytes)
+        mounts = {mount.name: self._build(mount, settings, cache) for mount in configuration.mounts}
+        # Nothing can fail any more.
         with self._lock:
+            self._settings, self._cache = settings, cache
             replaced = [self._volumes[name] for name in mounts if name in self._volumes]
-            for name, (volume, origin) in mounts.items():
-                self._volumes[name] = volume
-                self._origins[name] = origin
-        for volume in replaced:
-            volume.close(CLOSE_TIMEOUT_S)
+            self._volumes.update(mounts)
+            self._origins.update((name, configuration.reference(name)) for name in mounts)
+        _close_all(replaced)
+
+    def _build(self, definition: Definition, settings: CacheSettings, cache: MemoryBlockCache) -> Volume:
+        backend = registry.create(definition, self.clock)
+        return Volume(definition, backend, cache, settings.path / 'staging', self.clock)
 
     def _references(self) -> list[tuple[str, Any]]:
         with self._lock:
@@ -162,12 +157,16 @@ class StorageManager:
     def _after_fork(self) -> None:
         """Locks may have been held and threads are gone: begin anew over the same definitions and backends."""
         self._lock = threading.Lock()
-        self._cache = MemoryBlockCache(self._settings.memory_bytes)
-        staging = self._settings.path / 'staging'
-        self._volumes = {
-            name: Volume(volume.definition, volume.backend, self._cache, staging, self.clock)
-            for name, volume in self._volumes.items()
-        }
+        self._cache.after_fork()
+        for volume in self._volumes.values():
+            volume.after_fork()
+
+
+def _close_all(volumes: Iterable[Volume]) -> None:
+    """Close each, whatever happens to the others; raises what the first of them raised."""
+    with ExitStack() as stack:
+        for volume in volumes:
+            stack.callback(volume.close, CLOSE_TIMEOUT_S)
 
 
 def _restore(token: str, references: list[tuple[str, Any]]) -> StorageManager:

@@ -8,11 +8,9 @@ from pathlib import PurePosixPath
 from typing import IO, Any, Literal, Protocol, overload
 
 from genro_storage import copying, paths
-from genro_storage.backends.base import ABSENT, Expected
 from genro_storage.copying import Place
 from genro_storage.entry import Entry
 from genro_storage.errors import (
-    StorageExistsError,
     StorageIsADirectoryError,
     StorageNotADirectoryError,
     StorageNotFoundError,
@@ -135,7 +133,9 @@ class StorageNode:
     @property
     def mtime(self) -> float:
         """When it was last modified, in seconds since 1970. Raises StorageNotFoundError."""
-        return self._volume.stat(self._path).mtime_ns / 1e9
+        # As the os module does: the nanoseconds since 1970 themselves are more than a float can hold.
+        seconds, nanoseconds = divmod(self._volume.stat(self._path).mtime_ns, 1_000_000_000)
+        return seconds + nanoseconds * 1e-9
 
     def children(self) -> list['StorageNode']:
         """The entries of a directory, sorted by name. Raises StorageNotFoundError, StorageNotADirectoryError."""
@@ -166,22 +166,11 @@ class StorageNode:
         if mode not in MODES:
             raise ValueError(f'mode {mode!r}: expected one of {", ".join(MODES)}')
         if mode in {'r', 'rb'}:
-            return open_reader(self._volume.open_read(self._path), mode, encoding)
-        entry = self._find()
-        if entry is not None and entry.is_directory:
-            raise StorageIsADirectoryError(f'{self.fullpath} is a directory')
-        expected: Expected = None
-        based_on = None
-        if 'x' in mode:
-            if entry is not None:
-                raise StorageExistsError(f'{self.fullpath} exists')
-            expected = ABSENT
-        elif 'w' not in mode:
-            if entry is None and 'r' in mode:
-                raise StorageNotFoundError(f'{self.fullpath}: nothing is there')
-            based_on = entry
-            expected = entry.version if entry is not None else ABSENT
-        writer = self._volume.replace(self._path, expected=expected, based_on=based_on)
+            return open_reader(self._volume.open_latest(self._path), mode, encoding)
+        if 'w' in mode or 'x' in mode:
+            writer = self._volume.replace(self._path, exclusive='x' in mode)
+        else:
+            writer = self._volume.change(self._path, create='a' in mode)
         return open_writer(writer, mode, encoding)
 
     def read_bytes(self) -> bytes:
@@ -224,12 +213,14 @@ class StorageNode:
         Between any two mounts, streaming; within one, by the backend itself where it can. Raises StoragePathError (a
         ValueError) for a copy onto or into itself, StorageIsADirectoryError, StorageNotADirectoryError.
         """
-        return self._node_of(copying.copy(self._place, self._place_of(dest)))
+        target = self._target(dest)
+        return target._at(copying.copy(self._place, target._place))
 
     def move(self, dest: 'StorageNode | str') -> 'StorageNode':
         """Move likewise; this node then points to the new place. The source goes only after all has arrived."""
-        node = self._node_of(copying.move(self._place, self._place_of(dest)))
-        self._mount, self._path = node.mount, node.path
+        target = self._target(dest)
+        node = target._at(copying.move(self._place, target._place))
+        self._manager, self._mount, self._path = node._manager, node._mount, node._path
         return node
 
     # Inside
@@ -245,9 +236,9 @@ class StorageNode:
     def _find(self) -> Entry | None:
         return self._volume.find(self._path).entry
 
-    def _place_of(self, dest: 'StorageNode | str') -> Place:
-        node = self._manager.node(dest) if isinstance(dest, str) else dest
-        return node._place
+    def _target(self, dest: 'StorageNode | str') -> 'StorageNode':
+        return self._manager.node(dest) if isinstance(dest, str) else dest
 
-    def _node_of(self, place: Place) -> 'StorageNode':
+    def _at(self, place: Place) -> 'StorageNode':
+        """The node of a place that this one's manager knows."""
         return StorageNode(self._manager, place.volume.name, place.path)

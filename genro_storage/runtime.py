@@ -3,9 +3,9 @@
 Owns the clock, the bounded worker pool and the rule that a thread which serves requests never waits for a backend.
 """
 
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Protocol, TypeVar
@@ -90,12 +90,18 @@ class WorkerPool:
 
     def __init__(self, name: str, threads: int, queue_limit: int = 4096) -> None:
         self._name = name
-        self._limit = threads
-        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(queue_limit)
-        self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []  # guarded by _lock
-        self._idle = 0  # guarded by _lock
-        self._closed = False  # guarded by _lock
+        self._thread_limit = threads
+        self._queue_limit = queue_limit
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child, where the threads are gone and a lock may have been held."""
+        self._lock = threading.Condition(threading.Lock())
+        # All guarded by _lock.
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._threads: list[threading.Thread] = []
+        self._idle = 0  # threads that wait, or were woken and have not taken their job yet
+        self._closed = False
 
     def submit(self, function: Callable[[], T]) -> Future[T]:
         """Run a function on a worker. Raises StorageUnavailableError when the queue is full or the pool closed."""
@@ -119,37 +125,44 @@ class WorkerPool:
         with self._lock:
             if self._closed:
                 raise StorageUnavailableError(f'{self._name}: closed')
-            try:
-                self._queue.put_nowait(job)
-            except queue.Full:
-                raise StorageUnavailableError(f'{self._name}: {self._queue.maxsize} requests wait already') from None
-            if self._queue.qsize() > self._idle and len(self._threads) < self._limit:
-                thread = threading.Thread(target=self._work, name=f'{self._name}-{len(self._threads)}', daemon=True)
-                self._threads.append(thread)
-                thread.start()
+            if len(self._jobs) >= self._queue_limit:
+                raise StorageUnavailableError(f'{self._name}: {self._queue_limit} requests wait already')
+            # Jobs that nobody has taken, against threads that are free to: a job never waits behind one that is stuck
+            # while there may be more threads.
+            if len(self._jobs) >= self._idle and len(self._threads) < self._thread_limit:
+                self._start_thread()
+            self._jobs.append(job)
+            self._lock.notify()
 
     def close(self, timeout_s: float) -> bool:
         """Let queued work finish, for at most this long; whether it did."""
         with self._lock:
             self._closed = True
+            self._lock.notify_all()
             threads = list(self._threads)
         deadline = time.monotonic() + timeout_s
-        for _ in threads:
-            try:
-                self._queue.put(None, timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Full:
-                return False
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in threads)
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._work, name=f'{self._name}-{len(self._threads)}', daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system has no more threads; those that run will do
+            if not self._threads:
+                raise StorageUnavailableError(f'{self._name}: no thread could be started: {error}') from error
+        else:
+            self._threads.append(thread)
 
     def _work(self) -> None:
         while True:
             with self._lock:
                 self._idle += 1
-            job = self._queue.get()
-            with self._lock:
+                while not self._jobs and not self._closed:
+                    self._lock.wait()
                 self._idle -= 1
-            if job is None:
-                return
+                if not self._jobs:
+                    return
+                job = self._jobs.popleft()
             job()

@@ -1,16 +1,15 @@
 """A volume: one live mount. Joins entries, reading and writing over one backend.
 
-Owns what the mount's definition promises (permissions, TTL) and which write handles share a staged file, so that
-everybody in this process sees a file under change as it is. Does not know inodes, nor nodes.
+Owns what the mount's definition promises (permissions, TTL) and when a file under change is committed, so that
+everybody in this process sees it as it is. Does not know inodes, nor nodes.
 
-Threads: safe. ``_lock`` guards the table of files under change and is never held across I/O; a staged file's own lock
-may be, and is taken before it (docs/concurrency.md).
+Threads: safe; has no lock of its own. A staged file's lock is held across its commit and whatever else happens to its
+path, and is taken before those of the tables (docs/concurrency.md).
 """
 
 import logging
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -20,23 +19,26 @@ from genro_storage.backends.base import ABSENT, Backend, Expected
 from genro_storage.cache.blocks import BlockCache
 from genro_storage.cache.entries import EntryCache, Known
 from genro_storage.config import Definition, Permissions
-from genro_storage.entry import Entry, Kind, Usage
+from genro_storage.entry import Entry, Kind, Usage, Version
 from genro_storage.errors import (
+    StorageConflictError,
     StorageError,
     StorageExistsError,
     StorageIsADirectoryError,
     StorageNotADirectoryError,
+    StorageNotEmptyError,
     StorageNotFoundError,
     StoragePathError,
     StoragePermissionError,
     StorageReadOnlyError,
 )
 from genro_storage.reading.fetcher import Fetcher
-from genro_storage.reading.reader import BlockReader, DirectReader, Reader
-from genro_storage.runtime import Clock, WorkerPool, about_to_block
+from genro_storage.reading.reader import BlockReader, DirectReader, LatestReader, Reader
+from genro_storage.runtime import Clock, WorkerPool, WouldBlock
+from genro_storage.writing.shared import SharedFiles
 from genro_storage.writing.staging import StagedFile
 from genro_storage.writing.uploader import Uploader
-from genro_storage.writing.writer import Writer
+from genro_storage.writing.writer import StagedReader, Writer
 
 log = logging.getLogger(__name__)
 
@@ -63,27 +65,26 @@ class Volume:
         self._entries = EntryCache(definition.ttl_s, clock)
         self._staging = staging
         self.clock = clock
-        self._lock = threading.Lock()
-        self._files: dict[str, StagedFile] = {}  # files under change, by path; guarded by _lock
+        self._files = SharedFiles()
 
     def __repr__(self) -> str:
         return f'Volume({self.name!r}, {self.backend.destination!r})'
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child, over the same backend; what is open to read can be read on."""
+        for part in (self.workers, self._fetchers, self._fetcher, self._entries, self._files):
+            part.after_fork()
 
     # Looking
 
     def find(self, path: str) -> Known:
         """What is at a path, or that nothing is, and for how long to believe it. Raises what the backend raises."""
-        staged = self._under_change(path)
+        staged = self._files.find(path)
         if staged is not None:
             return Known(_entry_of(staged), 0.0)
         if self.backend.capabilities.instant:
             return Known(self._ask(path), self.definition.ttl_s)
-        known = self._entries.find(path)
-        if known is None:
-            asked = self._entries.asking()
-            entry = self._ask(path)
-            known = Known(entry, self._entries.learn(path, entry, asked))
-        return known
+        return self._entries.find(path) or self._ask_anew(path)
 
     def stat(self, path: str) -> Entry:
         """What is at a path. Raises StorageNotFoundError."""
@@ -97,14 +98,15 @@ class Volume:
 
         Raises StorageNotFoundError, StorageNotADirectoryError.
         """
+        # Before the backend is asked: one that is committed and closed meanwhile might be in neither.
+        staged = self._files.inside(path)
         listed = self._entries.list_directory(path)
         if listed is None:
             asked = self._entries.asking()
             entries = list(self.backend.list_directory(path))
             instant = self.backend.capabilities.instant
             listed = entries, self.definition.ttl_s if instant else self._entries.learn_listing(path, entries, asked)
-        with self._lock:
-            staged = [file for file in self._files.values() if paths.parent(file.path) == path and file.path]
+        staged = [file for file in staged if not file.orphaned and paths.parent(file.path) == path]
         if not staged:
             return listed
         merged = {entry.name: entry for entry in listed[0]} | {paths.basename(f.path): _entry_of(f) for f in staged}
@@ -118,9 +120,15 @@ class Volume:
 
     def open_read(self, path: str) -> Reader:
         """Open a file to read. Raises StorageNotFoundError, StorageIsADirectoryError."""
-        if (writer := self._join_writers(path, append=False)) is not None:
-            return writer
+        if (staged := self._files.join(path)) is not None:
+            return StagedReader(staged, self._release)
         return self._reader(path, self._file(path))
+
+    def open_latest(self, path: str) -> Reader:
+        """Likewise, for whoever was not told before what is there: a version that has gone by the first read, because
+        somebody else replaced it within the TTL, is exchanged for the one that came.
+        """
+        return LatestReader(lambda: self.open_read(path))
 
     def open_write(
         self, path: str, *, create: bool, exclusive: bool = False, truncate: bool = False, append: bool = False
@@ -130,18 +138,16 @@ class Volume:
         Raises StorageNotFoundError (not create), StorageExistsError (exclusive), StorageIsADirectoryError.
         """
         self.require(Permissions.READWRITE, path)
-        writer = self._join_writers(path, append=append)
-        if writer is not None and exclusive:
-            writer.abort()
-            raise StorageExistsError(f'{self.name}:{path} exists')
-        if writer is None:
+        shared = self._files.join(path)
+        if shared is None:
             staged = self._stage(path, create=create, exclusive=exclusive, truncate=truncate)
-            with self._lock:
-                shared = self._files.setdefault(path, staged)
-                shared.handles += 1
+            shared = self._files.add(staged)
             if shared is not staged:
                 staged.close()
-            writer = self._writer(shared, append=append)
+        elif exclusive:
+            self._release(shared)
+            raise StorageExistsError(f'{self.name}:{path} exists')
+        writer = Writer(shared, append=append, commit=self._commit, release=self._release)
         if truncate and writer.size_bytes:
             try:
                 writer.truncate(0)
@@ -150,18 +156,33 @@ class Volume:
                 raise
         return writer
 
-    def replace(self, path: str, *, expected: Expected, based_on: Entry | None = None) -> Writer:
-        """Open a file to write anew (or, based_on, to change) in private: nobody sees anything before close()."""
+    def replace(self, path: str, *, exclusive: bool = False) -> Writer:
+        """Open a file to write anew in private: nobody sees anything of it before close().
+
+        Raises StorageExistsError (exclusive; at close too), StorageIsADirectoryError.
+        """
         self.require(Permissions.READWRITE, path)
-        base = self._reader(path, based_on) if based_on is not None else None
-        staged = StagedFile(path, self._staging, self.clock, expected, base)
-        staged.touch()
-        return Writer(
-            staged,
-            append=False,
-            commit=lambda staged: self._commit(staged, keep_conflict=False),
-            release=lambda staged, _: staged.close(),
-        )
+        if exclusive and self.find(path).entry is not None:
+            raise StorageExistsError(f'{self.name}:{path} exists')
+        self._file_or_nothing(path)
+        return self._write_privately(path, None, ABSENT if exclusive else None)
+
+    def change(self, path: str, *, create: bool) -> Writer:
+        """Likewise, beginning with what is there, which must still be so at close: else StorageConflictError.
+
+        Raises StorageNotFoundError (not create), StorageIsADirectoryError.
+        """
+        self.require(Permissions.READWRITE, path)
+        staged = self._files.find(path)
+        if staged is not None:
+            self._commit(staged)
+        # Anew: to begin with what somebody else has replaced would only end in a conflict.
+        entry = self._ask_anew(path).entry
+        if entry is None and not create:
+            raise StorageNotFoundError(f'{self.name}:{path}: nothing is there')
+        if entry is not None and entry.is_directory:
+            raise StorageIsADirectoryError(f'{self.name}:{path} is a directory')
+        return self._write_privately(path, entry, ABSENT if entry is None else entry.version)
 
     # Changing names
 
@@ -172,20 +193,30 @@ class Volume:
             raise StorageExistsError(f'{self.name}:{path} exists')
         if not self.stat(paths.parent(path)).is_directory:
             raise StorageNotADirectoryError(f'{self.name}:{paths.parent(path)} is not a directory')
-        self.backend.make_directory(path)
-        self._entries.changed(path, Entry(paths.basename(path), Kind.DIRECTORY, mtime_ns=self.clock.time_ns()))
+        # Of a store without directories of its own they have no time either.
+        mtime_ns = self.clock.time_ns() if self.backend.capabilities.real_directories else 0
+        asked = self._entries.asking()
+        with self._doubting(path):
+            self.backend.make_directory(path)
+        self._entries.changed(path, Entry(paths.basename(path), Kind.DIRECTORY, mtime_ns=mtime_ns), asked)
 
-    def remove_file(self, path: str) -> None:
-        """Remove a file; handles that have it open go on. Raises StorageNotFoundError, StorageIsADirectoryError."""
+    def remove_file(self, path: str, *, expected: Version | None = None) -> None:
+        """Remove a file; handles that have it open go on. Raises StorageNotFoundError, StorageIsADirectoryError.
+
+        With a version, only that one, as far as can be told: raises StorageConflictError.
+        """
         self.require(Permissions.DELETE, path)
-        staged = self._under_change(path)
-        with ExitStack() as stack:
+        with self._files.holding(path) as staged:
+            asked = self._entries.asking()
+            with self._doubting(path):
+                if expected is not None and staged is None and self.backend.stat(path).version != expected:
+                    raise StorageConflictError(f'{self.name}:{path} has changed meanwhile, and stays')
+                # Of a file under change there need be nothing yet, or no more.
+                with suppress(*[StorageNotFoundError] if staged else []):
+                    self.backend.remove_file(path)
             if staged is not None:
-                stack.enter_context(staged.lock)
-            if staged is None or staged.expected is not ABSENT:
-                self.backend.remove_file(path)
-            self._orphan(path)
-        self._entries.changed(path, None)
+                self._files.orphan(staged)
+            self._entries.changed(path, None, asked)
 
     def remove_directory(self, path: str) -> None:
         """Remove an empty directory.
@@ -193,8 +224,11 @@ class Volume:
         Raises StorageNotEmptyError, StorageNotFoundError, StorageNotADirectoryError.
         """
         self.require_removable(path)
-        self.backend.remove_directory(path)
-        self._entries.changed(path, None)
+        self._refuse_files_below(path)
+        asked = self._entries.asking()
+        with self._doubting(path):
+            self.backend.remove_directory(path)
+        self._entries.changed(path, None, asked)
 
     def rename(self, source: str, target: str) -> None:
         """Move a file or directory to a name in this volume, replacing a file, or an empty directory, that is there.
@@ -208,45 +242,61 @@ class Volume:
             return
         if paths.is_within(target, source):
             raise StoragePathError(f'{self.name}:{source} cannot move into itself, to {target!r}')
-        with self._holding_files_below(source) as moving:
-            for staged in moving:
-                self._commit(staged, keep_conflict=True)
-            self.backend.rename(source, target)
-            self._orphan(target)
-            self._entries.forget(source)
-            self._entries.forget(target)
-            for staged in moving:
-                self._rekey(staged, target + staged.path.removeprefix(source))
+        with self._files.holding_all(source, target) as files:
+            self._refuse_files_below(target)
+            moving = [file for file in files if paths.is_within(file.path, source)]
+            replaced = [file for file in files if file.path == target]
+            for staged in files:
+                # What is replaced, only if it is nowhere yet: the backend is to decide whether it may be.
+                if staged in moving or staged.expected is ABSENT:
+                    self._commit(staged)
+            current = [self._is_current(staged) for staged in moving]
+            try:
+                self.backend.rename(source, target)
+            finally:
+                self._entries.forget(source)
+                self._entries.forget(target)
+            for staged in replaced:
+                self._files.orphan(staged)
+            for staged, rebased in zip(moving, current, strict=True):
+                self._follow(staged, target + staged.path.removeprefix(source), rebased=rebased)
 
     def copy(self, source: str, target: str) -> None:
         """Copy a file inside the backend. Raises StorageUnsupportedError where it cannot."""
         self.require(Permissions.READWRITE, target)
-        staged = self._under_change(source)
+        staged = self._files.find(source)
         if staged is not None:
-            self._commit(staged, keep_conflict=True)
-        self._entries.changed(target, self.backend.copy(source, target))
+            self._commit(staged)
+        asked = self._entries.asking()
+        with self._doubting(target):
+            entry = self.backend.copy(source, target)
+        self._files.detach(target)
+        self._entries.changed(target, entry, asked)
 
     def set_mtime(self, path: str, mtime_ns: int) -> bool:
         """Keep a modification time, of a file under change with its commit; False where the backend cannot."""
         self.require(Permissions.READWRITE, path)
         if not self.backend.capabilities.stores_mtime:
             return False
-        staged = self._under_change(path)
-        if staged is not None and staged.dirty:
-            staged.set_mtime(mtime_ns)
-        else:
-            self.backend.set_mtime(path, mtime_ns)
-            self._entries.forget(path)
+        with self._files.holding(path) as staged:
+            if staged is not None:
+                staged.set_mtime(mtime_ns)
+            if staged is None or not staged.dirty:
+                current = staged is not None and self._is_current(staged)
+                try:
+                    self.backend.set_mtime(path, mtime_ns)
+                finally:
+                    self._entries.doubt(path)
+                if staged is not None and current:
+                    self._rebase(staged)  # a weak version is made of the time
         return True
 
     def close(self, timeout_s: float) -> bool:
         """Let work under way end, commit what is still open, and give back connections; whether all of it ended."""
         ended = self.workers.close(timeout_s)
-        with self._lock:
-            files = list(self._files.values())
-        for staged in files:
+        for staged in self._files.all():
             try:
-                self._commit(staged, keep_conflict=True)
+                self._commit(staged)
             except StorageError:
                 log.exception('%s:%s could not be committed at the end', self.name, staged.path)
                 self._keep(staged)
@@ -276,110 +326,141 @@ class Volume:
         except (StorageNotFoundError, StorageNotADirectoryError):
             return None
 
-    def _file(self, path: str) -> Entry:
-        entry = self.stat(path)
-        if entry.is_directory:
+    def _ask_anew(self, path: str) -> Known:
+        """What the backend says, whatever is remembered."""
+        asked = self._entries.asking()
+        entry = self._ask(path)
+        return Known(entry, self._entries.learn(path, entry, asked))
+
+    def _file_or_nothing(self, path: str) -> Entry | None:
+        entry = self.find(path).entry
+        if entry is not None and entry.is_directory:
             raise StorageIsADirectoryError(f'{self.name}:{path} is a directory')
+        return entry
+
+    def _file(self, path: str) -> Entry:
+        entry = self._file_or_nothing(path)
+        if entry is None:
+            raise StorageNotFoundError(f'{self.name}:{path}: nothing is there')
         return entry
 
     def _reader(self, path: str, entry: Entry) -> Reader:
         if self.backend.capabilities.instant:
             return DirectReader(path, entry, self.backend)
-        return BlockReader(path, entry, self._fetcher)
+        return BlockReader(path, entry, self._fetcher, lambda: self._entries.doubt(path))
 
     def _stage(self, path: str, *, create: bool, exclusive: bool, truncate: bool) -> StagedFile:
         entry = self.find(path).entry
+        if entry is not None and not self.backend.capabilities.instant:
+            # What somebody else has replaced within the TTL is nothing to begin with: its commit would be refused.
+            entry = self._ask_anew(path).entry
         if entry is None and not create:
             raise StorageNotFoundError(f'{self.name}:{path}: nothing is there')
         if entry is not None and exclusive:
             raise StorageExistsError(f'{self.name}:{path} exists')
         if entry is not None and entry.is_directory:
             raise StorageIsADirectoryError(f'{self.name}:{path} is a directory')
-        base = self._reader(path, entry) if entry is not None and not truncate else None
-        expected: Expected = ABSENT if entry is None else entry.version
-        staged = StagedFile(path, self._staging, self.clock, expected, base)
-        if entry is None or truncate:
-            staged.touch()
+        staged = self._staged(path, None if truncate else entry, ABSENT if entry is None else entry.version)
         if exclusive:
-            self._commit(staged, keep_conflict=False)
+            try:
+                self._commit(staged, keep_conflict=False)
+            except BaseException:
+                staged.close()
+                raise
         return staged
 
-    def _under_change(self, path: str) -> StagedFile | None:
-        with self._lock:
-            return self._files.get(path)
+    def _staged(self, path: str, based_on: Entry | None, expected: Expected) -> StagedFile:
+        if based_on is not None:
+            base = self._reader(path, based_on)
+            return StagedFile(path, self._staging, self.clock, expected, base, based_on.mtime_ns)
+        staged = StagedFile(path, self._staging, self.clock, expected, None)
+        staged.touch()
+        return staged
 
-    def _join_writers(self, path: str, *, append: bool) -> Writer | None:
-        """A further handle on a file that is under change, if it is."""
-        with self._lock:
-            staged = self._files.get(path)
-            if staged is None:
-                return None
-            staged.handles += 1
-        return self._writer(staged, append=append)
-
-    def _writer(self, staged: StagedFile, *, append: bool) -> Writer:
+    def _write_privately(self, path: str, based_on: Entry | None, expected: Expected) -> Writer:
         return Writer(
-            staged,
-            append=append,
-            commit=lambda staged: self._commit(staged, keep_conflict=True),
-            release=self._release,
+            self._staged(path, based_on, expected),
+            append=False,
+            commit=lambda staged: self._commit(staged, keep_conflict=False),
+            release=lambda staged: staged.close(),
         )
 
-    def _commit(self, staged: StagedFile, *, keep_conflict: bool) -> None:
-        try:
-            entry = self._uploader.commit(staged, keep_conflict=keep_conflict)
-        except StorageError:
-            self._entries.forget(staged.path)
-            raise
-        if entry is None:
-            return
-        if staged.keeps_mtime and self.backend.capabilities.stores_mtime:
-            self.backend.set_mtime(staged.path, staged.mtime_ns)
-            entry = msgspec.structs.replace(entry, mtime_ns=staged.mtime_ns)
-        self._entries.changed(staged.path, entry)
+    def _commit(self, staged: StagedFile, *, keep_conflict: bool = True) -> None:
+        with staged.lock:
+            asked = self._entries.asking()
+            try:
+                entry = self._uploader.commit(staged, keep_conflict=keep_conflict)
+                if entry is not None:
+                    entry = self._with_mtime(staged, entry)
+            except WouldBlock:
+                raise
+            except BaseException as error:
+                staged.failed = True
+                self._entries.doubt(staged.path)
+                if isinstance(error, StorageConflictError) and not staged.dirty:
+                    # Kept beside the winner, which is what everybody else sees from now on.
+                    self._files.withdraw(staged)
+                raise
+            staged.failed = False
+            if entry is not None:
+                self._files.detach(staged.path, unless=staged)
+                self._entries.changed(staged.path, entry, asked)
 
-    def _release(self, staged: StagedFile, committed: bool) -> None:
-        with self._lock:
-            staged.handles -= 1
-            last = staged.handles == 0
-            if last and self._files.get(staged.path) is staged:
-                del self._files[staged.path]
-        if last:
-            if staged.dirty and not committed:
+    def _with_mtime(self, staged: StagedFile, entry: Entry) -> Entry:
+        """The entry of what was committed, once it has the time that somebody set."""
+        if not (staged.keeps_mtime and self.backend.capabilities.stores_mtime):
+            return entry
+        self.backend.set_mtime(staged.path, staged.mtime_ns)
+        if entry.version is not None and entry.version.strong:
+            return msgspec.structs.replace(entry, mtime_ns=staged.mtime_ns)
+        entry = self.backend.stat(staged.path)  # a weak version is made of the time
+        staged.expected = entry.version
+        return entry
+
+    def _release(self, staged: StagedFile) -> None:
+        if self._files.leave(staged):
+            if staged.dirty and staged.failed and not staged.orphaned:
                 self._keep(staged)
             staged.close()
 
     def _keep(self, staged: StagedFile) -> None:
-        """Save bytes whose commit failed, under a name of their own, and say where."""
-        kept = self._staging / f'uncommitted-{self.clock.time_ns()}'
-        staged.keep_as(kept)
-        log.error('%s:%s is not committed; what was written is kept in %s', self.name, staged.path, kept)
+        """Save bytes whose commit failed, under a name of their own, and say where. Never raises."""
+        try:
+            kept = staged.keep()
+        except StorageError:
+            log.exception('%s:%s is not committed, and what was written could not be kept', self.name, staged.path)
+        else:
+            log.error('%s:%s is not committed; what was written is kept in %s', self.name, staged.path, kept)
 
-    def _orphan(self, path: str) -> None:
-        with self._lock:
-            if (staged := self._files.pop(path, None)) is not None:
-                staged.orphaned = True
+    def _is_current(self, staged: StagedFile) -> bool:
+        """Whether a file under change is based on what is there; if not, its next commit must find that out."""
+        return self.backend.stat(staged.path).version == staged.expected
 
-    def _rekey(self, staged: StagedFile, path: str) -> None:
-        """A file under change has moved; its base is what the move made of it."""
-        entry = self.backend.stat(path)
-        with self._lock:
-            self._files.pop(staged.path, None)
-            staged.path = path
-            staged.expected = entry.version
-            self._files[path] = staged
+    def _follow(self, staged: StagedFile, path: str, *, rebased: bool) -> None:
+        """A file under change has moved; if it was current, its base is what the move made of that."""
+        self._files.move(staged, path)
+        # If nobody can say now, the next commit will find out.
+        with suppress(StorageError):
+            if rebased:
+                self._rebase(staged)
+
+    def _rebase(self, staged: StagedFile) -> None:
+        entry = self.backend.stat(staged.path)
+        staged.rebase(entry.version, self._reader(staged.path, entry))
+
+    def _refuse_files_below(self, directory: str) -> None:
+        # They may be nowhere yet but here, so that the backend finds the directory empty.
+        if self._files.are_below(directory):
+            raise StorageNotEmptyError(f'{self.name}:{directory} is not empty: a file in it is open')
 
     @contextmanager
-    def _holding_files_below(self, directory: str) -> Iterator[list[StagedFile]]:
-        with self._lock:
-            files = [file for path, file in self._files.items() if paths.is_within(path, directory)]
-        files.sort(key=lambda file: file.path)
-        if files:
-            about_to_block()
-        with ExitStack() as stack:
-            for file in files:
-                stack.enter_context(file.lock)
-            yield files
+    def _doubting(self, path: str) -> Iterator[None]:
+        """What fails on the way to a change may have changed something, or shows that what we believed was wrong."""
+        try:
+            yield
+        except StorageError:
+            self._entries.doubt(path)
+            raise
 
 
 def _entry_of(staged: StagedFile) -> Entry:

@@ -32,6 +32,9 @@ class BlockCache(Protocol):
     def put(self, key: BlockKey, block: bytes) -> None:
         """Remember a block, which may push out others."""
 
+    def after_fork(self) -> None:
+        """Begin anew in a forked child, where locks may have been held."""
+
 
 def numbers(extent: Extent) -> range:
     """The blocks that an extent touches."""

@@ -43,10 +43,15 @@ class EntryCache:
     def __init__(self, ttl_s: float, clock: Clock, limit: int = LIMIT_ENTRIES) -> None:
         self._ttl_s = ttl_s
         self._clock = clock
+        self._limit = limit
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Begin anew, knowing nothing, in a forked child: the lock may have been held there, amid a change."""
         self._lock = threading.Lock()
         # All guarded by _lock.
-        self._facts: LRUCache[str, _Fact] = LRUCache(limit)
-        self._listings: LRUCache[str, _Listing] = LRUCache(limit, getsizeof=lambda listing: len(listing.entries) + 1)
+        self._facts: LRUCache[str, _Fact] = LRUCache(self._limit)
+        self._listings: LRUCache[str, _Listing] = LRUCache(self._limit, getsizeof=_size_of)
         self._now = 0  # counts our own changes
         self._changed: dict[str, int] = {}
         self._all_changed = 0
@@ -90,23 +95,36 @@ class EntryCache:
             listing = _Listing({entry.name: entry for entry in entries}, self._clock.monotonic() + self._ttl_s)
             for name in listing.entries:
                 self._facts.pop(paths.child(path, name), None)
-            if len(listing.entries) < self._listings.maxsize:
-                self._listings[path] = listing
+            self._keep(path, listing)
             return self._ttl_s
 
-    def changed(self, path: str, entry: Entry | None) -> None:
-        """We made, replaced (entry) or removed (None) what is at a path; the listing of its directory follows."""
+    def changed(self, path: str, entry: Entry | None, asked: int) -> None:
+        """We made, replaced (entry) or removed (None) what is at a path; the listing of its directory follows.
+
+        ``asked``: from asking(), before the backend was told to. Of two changes that were under way at once nobody
+        knows which came last, so the path is asked for again.
+        """
         with self._lock:
+            unclear = self._overtaken(path, asked)
             self._note(path)
-            self._facts[path] = _Fact(entry, self._clock.monotonic() + self._ttl_s)
+            if unclear:
+                self._facts.pop(path, None)
+                self._listings.pop(paths.parent(path), None)
+            else:
+                self._facts[path] = _Fact(entry, self._clock.monotonic() + self._ttl_s)
+                self._follow(path, entry)
             if entry is None:
                 self._listings.pop(path, None)
-            if not path or (listing := self._listings.get(paths.parent(path))) is None:
-                return
-            if entry is None:
-                listing.entries.pop(paths.basename(path), None)
             else:
-                listing.entries[paths.basename(path)] = entry
+                self._parents_appeared(path)
+
+    def doubt(self, path: str) -> None:
+        """Ask again about one path, its entries and its siblings: something happened there, and nobody knows what."""
+        with self._lock:
+            self._note(path)
+            self._facts.pop(path, None)
+            self._listings.pop(path, None)
+            self._listings.pop(paths.parent(path), None)
 
     def forget(self, directory: str) -> None:
         """Believe nothing any more about a directory and all below it."""
@@ -120,12 +138,49 @@ class EntryCache:
             if directory:
                 self._listings.pop(paths.parent(directory), None)
 
+    def _follow(self, path: str, entry: Entry | None) -> None:
+        """Keep the listing of a directory right, while there is one to believe."""
+        directory, name = paths.parent(path), paths.basename(path)
+        listing = self._listings.get(directory)
+        if not path or listing is None:
+            return
+        if listing.expires <= self._clock.monotonic():
+            del self._listings[directory]
+        elif entry is None:
+            listing.entries.pop(name, None)
+        else:
+            listing.entries[name] = entry
+            self._keep(directory, listing)
+
+    def _parents_appeared(self, path: str) -> None:
+        """A put makes the directories above it; what says that one of them is not there is wrong now."""
+        while path := paths.parent(path):
+            fact = self._facts.get(path)
+            if fact is not None and (fact.entry is None or not fact.entry.is_directory):
+                del self._facts[path]
+            listing = self._listings.get(paths.parent(path))
+            if listing is not None and paths.basename(path) not in listing.entries:
+                del self._listings[paths.parent(path)]
+
+    def _keep(self, path: str, listing: _Listing) -> None:
+        if _size_of(listing) <= self._limit:
+            self._listings[path] = listing  # again, if it was there: its size counts anew
+        else:
+            self._listings.pop(path, None)
+
     def _note(self, path: str) -> None:
         self._now += 1
         if len(self._changed) >= LIMIT_CHANGES:
             self._changed.clear()
             self._all_changed = self._now
-        self._changed[path] = self._changed[paths.parent(path)] = self._now
+        self._changed[path] = self._now
+        while path:
+            path = paths.parent(path)
+            self._changed[path] = self._now
 
     def _overtaken(self, path: str, asked: int) -> bool:
         return max(self._all_changed, self._changed.get(path, 0)) > asked
+
+
+def _size_of(listing: _Listing) -> int:
+    return len(listing.entries) + 1

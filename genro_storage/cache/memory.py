@@ -14,8 +14,13 @@ class MemoryBlockCache:
     """A BlockCache of at most limit_bytes; a block larger than that is not kept."""
 
     def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """See BlockCache. Empty: the lock may have been held amid a change."""
         self._lock = threading.Lock()
-        self._blocks: LRUCache[BlockKey, bytes] = LRUCache(limit_bytes, getsizeof=len)  # guarded by _lock
+        self._blocks: LRUCache[BlockKey, bytes] = LRUCache(self.limit_bytes, getsizeof=len)  # guarded by _lock
 
     def get(self, key: BlockKey) -> bytes | None:
         """See BlockCache."""
@@ -25,7 +30,7 @@ class MemoryBlockCache:
     def put(self, key: BlockKey, block: bytes) -> None:
         """See BlockCache."""
         with self._lock:
-            if len(block) <= self._blocks.maxsize:
+            if len(block) <= self.limit_bytes:
                 self._blocks[key] = block
 
     @property

@@ -44,6 +44,12 @@ class Fetcher:
         self._lock = threading.Lock()
         self._in_flight: dict[BlockKey, Future[bytes]] = {}  # guarded by _lock
 
+    def after_fork(self) -> None:
+        """Begin anew in a forked child, where nothing is in flight and locks may have been held."""
+        self._lock = threading.Lock()
+        self._in_flight = {}
+        self._cache.after_fork()
+
     def find(self, file: File, wanted: Sequence[int]) -> list[bytes | None]:
         """These blocks as far as the cache holds them. Never waits."""
         return [self._cache.get(self._key(file, number)) for number in wanted]
@@ -115,6 +121,6 @@ class Fetcher:
         try:
             return future.result(self._deadline_s)
         except FutureTimeoutError as error:
-            if future.done():  # the backend's own error, which is a TimeoutError too
+            if isinstance(error, StorageError):  # the backend's own, which is a TimeoutError too
                 raise
             raise StorageTimeoutError(f'{file.path!r}: no data within {self._deadline_s:g} s') from error

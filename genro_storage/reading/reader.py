@@ -1,15 +1,17 @@
-"""One open read handle, of three kinds that read alike: through blocks, straight from a backend, from a descriptor.
+"""One open read handle, of kinds that read alike: through blocks, straight from a backend, from a descriptor.
 
-A handle sees one version of its file from open to close. Threads: safe; the lock guards the window, never I/O.
+A handle shows one version of its file from open to close. Threads: safe; the lock guards the window, never I/O.
 """
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
 from genro_storage.backends.base import Backend
 from genro_storage.cache.blocks import BLOCK_BYTES, numbers
 from genro_storage.entry import Entry, Extent
+from genro_storage.errors import StorageConflictError
 from genro_storage.reading.fetcher import Fetcher, File
 from genro_storage.reading.window import Window
 from genro_storage.runtime import about_to_block
@@ -30,11 +32,15 @@ class Reader(Protocol):
 
 
 class BlockReader:
-    """Reads through the block cache and prefetches while reads are in sequence."""
+    """Reads through the block cache and prefetches while reads are in sequence.
 
-    def __init__(self, path: str, entry: Entry, fetcher: Fetcher) -> None:
+    ``on_gone`` is called when the version turns out to be gone, before the error is raised.
+    """
+
+    def __init__(self, path: str, entry: Entry, fetcher: Fetcher, on_gone: Callable[[], None]) -> None:
         self._file = File(path, entry)
         self._fetcher = fetcher
+        self._on_gone = on_gone
         self._lock = threading.Lock()
         self._window = Window()  # guarded by _lock
         self._ahead_to = 0  # the first block not yet asked for ahead; guarded by _lock
@@ -56,7 +62,11 @@ class BlockReader:
             about_to_block()  # before the window learns of this read: a worker will start it again
         self._prefetch(wanted)
         if missing:
-            fetched = iter(self._fetcher.fetch(self._file, missing))
+            try:
+                fetched = iter(self._fetcher.fetch(self._file, missing))
+            except StorageConflictError:
+                self._on_gone()
+                raise
             blocks = [next(fetched) if block is None else block for block in blocks]
         return _join(blocks, offset - touched[0] * BLOCK_BYTES, wanted.size_bytes)  # type: ignore[arg-type]
 
@@ -77,6 +87,58 @@ class BlockReader:
                 return
             self._ahead_to = max(self._ahead_to, last + 1)
         self._fetcher.prefetch(self._file, range(first, last + 1))
+
+
+class LatestReader:
+    """Follows a file to a newer version, until something of it was told: then it stays with that one.
+
+    An entry is believed for its TTL, so a file may be opened as it was before somebody else replaced it. Whoever has
+    seen neither bytes nor size of that version would get an error for nothing.
+    """
+
+    def __init__(self, open_reader: Callable[[], Reader]) -> None:
+        self._open_reader = open_reader
+        self._lock = threading.Lock()
+        self._reader = open_reader()  # guarded by _lock
+        self._told = False  # guarded by _lock
+
+    @property
+    def size_bytes(self) -> int:
+        """See Reader."""
+        return self._settle().size_bytes
+
+    def read(self, offset: int, size_bytes: int) -> bytes | memoryview:
+        """See Reader."""
+        reader = self._reader
+        try:
+            data = reader.read(offset, size_bytes)
+        except StorageConflictError:
+            if not self._follow(reader):
+                raise
+            return self.read(offset, size_bytes)
+        # Of reads at once from two versions, only one is told of.
+        return data if self._settle() is reader else self._reader.read(offset, size_bytes)
+
+    def close(self) -> None:
+        """See Reader."""
+        self._reader.close()
+
+    def _settle(self) -> Reader:
+        with self._lock:
+            self._told = True
+            return self._reader
+
+    def _follow(self, gone: Reader) -> bool:
+        """Open the file anew, once; whether there is another reader now than the one whose version is gone."""
+        with self._lock:
+            if self._told or self._reader is not gone:
+                return self._reader is not gone
+        newer = self._open_reader()
+        with self._lock:
+            if not self._told:
+                self._reader, newer, self._told = newer, self._reader, True
+        newer.close()
+        return self._reader is not gone
 
 
 class DirectReader:

@@ -8,12 +8,20 @@ Threads: safe. ``lock`` may be held across I/O (docs/concurrency.md); plain attr
 
 import errno
 import os
-import shutil
+import secrets
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from genro_storage.backends.base import Expected
-from genro_storage.errors import StorageConflictError, StoragePermissionError
+from genro_storage.errors import (
+    StorageConflictError,
+    StorageError,
+    StorageIOError,
+    StorageNoSpaceError,
+    StoragePermissionError,
+)
 from genro_storage.reading.reader import Reader
 from genro_storage.runtime import Clock, HandleLock
 
@@ -24,19 +32,30 @@ _STEP_BYTES = 4 << 20
 class StagedFile:
     """One file under change, shared by all its write handles. A Source for ``put``."""
 
-    def __init__(self, path: str, directory: Path, clock: Clock, expected: Expected, base: Reader | None) -> None:
+    def __init__(
+        self,
+        path: str,
+        directory: Path,
+        clock: Clock,
+        expected: Expected,
+        base: Reader | None,
+        mtime_ns: int | None = None,
+    ) -> None:
+        """``mtime_ns``: of the base, until something is written; now, where there is none."""
         self.path = path
         self.lock = HandleLock()
+        self._directory = directory
         self._clock = clock
         self._descriptor, self._name = _create(directory)
         # Changed only under lock; read without.
         self.expected = expected
         self.size_bytes = base.size_bytes if base else 0
-        self.mtime_ns = clock.time_ns()
+        self.mtime_ns = clock.time_ns() if mtime_ns is None else mtime_ns
         self.dirty = False
+        self.failed = False  # the last commit failed: what is dirty was acknowledged, and lives only here
         self.keeps_mtime = False  # mtime_ns was set by somebody, and is not just when it was written
         self._base = base
-        # Guarded by the lock of the volume.
+        # Guarded by the lock of SharedFiles.
         self.handles = 0
         self.orphaned = False
 
@@ -46,16 +65,19 @@ class StagedFile:
 
     def read(self, offset: int, size_bytes: int) -> bytes:
         """Bytes as they are now, written or not yet fetched. See Source."""
-        with self.lock:
-            self._fetch_base(self.size_bytes)
-        return os.pread(self.fileno(), size_bytes, offset)
+        if self._base is not None:  # otherwise without the lock, which a commit holds while others read
+            with self.lock:
+                self._fetch_base(self.size_bytes)
+        # Bounded by the file, because the buffer is allocated before anything is read.
+        return os.pread(self.fileno(), max(0, min(size_bytes, self.size_bytes - offset)), offset)
 
     def write(self, offset: int | None, data: bytes | memoryview) -> int:
         """Write at an offset, or with None at the end; returns how many bytes were taken."""
         with self.lock:
             self._fetch_base(self.size_bytes)
-            written = os.pwrite(self.fileno(), data, self.size_bytes if offset is None else offset)
-            self.size_bytes = os.fstat(self.fileno()).st_size
+            with _staging_errors(self._directory):
+                written = os.pwrite(self.fileno(), data, self.size_bytes if offset is None else offset)
+                self.size_bytes = os.fstat(self.fileno()).st_size
             self._touch()
             return written
 
@@ -63,7 +85,8 @@ class StagedFile:
         """Cut off, or lengthen with zeros."""
         with self.lock:
             self._fetch_base(size_bytes)
-            os.ftruncate(self.fileno(), size_bytes)
+            with _staging_errors(self._directory):
+                os.ftruncate(self.fileno(), size_bytes)
             self.size_bytes = size_bytes
             self._touch()
 
@@ -78,16 +101,39 @@ class StagedFile:
             self.mtime_ns = mtime_ns
             self.keeps_mtime = True
 
+    def rebase(self, expected: Expected, base: Reader) -> None:
+        """What this is based on has another version, and perhaps another name, with the same content. Under lock."""
+        if self._base is None:
+            base.close()
+        elif base.size_bytes == self._base.size_bytes:
+            self._base.close()
+            self._base = base
+        else:
+            base.close()
+            return  # somebody was faster; the commit will say so
+        self.expected = expected
+
     def prepare(self) -> None:
         """Make the staged bytes complete, for a commit. The caller holds the lock."""
         self._fetch_base(self.size_bytes)
 
-    def keep_as(self, path: Path) -> None:
-        """Give the staged bytes a name on the local disk, for data that could not be committed."""
-        if self._name:
-            shutil.copyfile(self._name, path)
-        else:
-            os.link(f'/proc/self/fd/{self._descriptor}', path, follow_symlinks=True)
+    def keep(self) -> Path:
+        """Give the staged bytes a name of their own on the local disk, for data that could not be committed."""
+        path = self._directory / f'uncommitted-{self._clock.time_ns()}-{secrets.token_hex(4)}'
+        with _staging_errors(self._directory):
+            os.fsync(self._descriptor)
+            if self._name:
+                os.rename(self._name, path)
+                self._name = None
+            else:
+                # With a directory's descriptor, so that it becomes linkat(2): link(2) never follows.
+                directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    source = f'/proc/self/fd/{self._descriptor}'
+                    os.link(source, path.name, dst_dir_fd=directory, follow_symlinks=True)
+                finally:
+                    os.close(directory)
+        return path
 
     def close(self) -> None:
         """Drop the bytes. Idempotent."""
@@ -114,7 +160,8 @@ class StagedFile:
             data = self._base.read(offset, min(_STEP_BYTES, end - offset))
             if not data:
                 raise StorageConflictError(f'{self.path!r} ends at {offset}, not {end}: it has changed')
-            offset += os.pwrite(self.fileno(), data, offset)
+            with _staging_errors(self._directory):
+                offset += os.pwrite(self.fileno(), data, offset)
         self._base.close()
         self._base = None
 
@@ -129,18 +176,36 @@ def private_directory(path: Path) -> None:
         path.chmod(0o700)
 
 
+@contextmanager
+def _staging_errors(directory: Path) -> Iterator[None]:
+    """Say of an OSError that it was the local disk, not the backend, which failed."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise StorageNoSpaceError(
+                f'no room to stage what is written in {directory}: make some, or set cache: path: to another disk'
+            ) from error
+        failure = StorageIOError(f'cannot stage what is written in {directory}: {error}')
+        failure.errno = error.errno or errno.EIO  # a program that exceeds the size of files should hear just that
+        raise failure from error
+
+
 def _create(directory: Path) -> tuple[int, Path | None]:
     """A new file of mode 0600 without a name, so that the end of the process is the end of it.
 
     Where the file system of the directory knows no unnamed files (NFS), its name is returned too.
     """
-    private_directory(directory)
-    if hasattr(os, 'O_TMPFILE'):
-        try:
-            return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), None
-        except OSError as error:
-            # open(2): the two answers of file systems and kernels without O_TMPFILE.
-            if error.errno not in {errno.EOPNOTSUPP, errno.EISDIR}:
-                raise
-    descriptor, name = tempfile.mkstemp(prefix='staged-', dir=directory)
-    return descriptor, Path(name)
+    with _staging_errors(directory):
+        private_directory(directory)
+        if hasattr(os, 'O_TMPFILE'):
+            try:
+                return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), None
+            except OSError as error:
+                # open(2): the two answers of file systems and kernels without O_TMPFILE.
+                if error.errno not in {errno.EOPNOTSUPP, errno.EISDIR}:
+                    raise
+        descriptor, name = tempfile.mkstemp(prefix='staged-', dir=directory)
+        return descriptor, Path(name)

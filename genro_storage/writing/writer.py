@@ -1,4 +1,4 @@
-"""One open write handle over a staged file.
+"""Open handles over a staged file: to write, and to read what is being written.
 
 Owns append mode and what close, flush and fsync mean; the volume owns which handles share a staged file. Threads:
 safe; the staged file locks.
@@ -10,8 +10,32 @@ from genro_storage.runtime import WouldBlock
 from genro_storage.writing.staging import StagedFile
 
 
+class StagedReader:
+    """An open file to read while others write it. A Reader; its close publishes nothing of theirs."""
+
+    def __init__(self, staged: StagedFile, release: Callable[[StagedFile], None]) -> None:
+        self._staged = staged
+        self._release = release
+        self._open = True
+
+    @property
+    def size_bytes(self) -> int:
+        """The length now."""
+        return self._staged.size_bytes
+
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        """Bytes as all handles have written them so far."""
+        return self._staged.read(offset, size_bytes)
+
+    def close(self) -> None:
+        """Give the handle back. Idempotent."""
+        if self._open:
+            self._open = False
+            self._release(self._staged)
+
+
 class Writer:
-    """An open file to read and write. A Reader too: what is being written can be read."""
+    """An open file to read and write. A Reader too."""
 
     def __init__(
         self,
@@ -19,7 +43,7 @@ class Writer:
         *,
         append: bool,
         commit: Callable[[StagedFile], None],
-        release: Callable[[StagedFile, bool], None],
+        release: Callable[[StagedFile], None],
     ) -> None:
         self._staged = staged
         self._append = append
@@ -57,15 +81,12 @@ class Writer:
         except WouldBlock:
             raise  # nothing has happened; a worker closes it
         except BaseException:
-            self._give_back(committed=False)
+            self.abort()
             raise
-        self._give_back(committed=True)
+        self.abort()
 
     def abort(self) -> None:
-        """Give the handle back and publish nothing of it. Idempotent; after close() it does nothing."""
+        """Give the handle back without a commit. Idempotent; after close() it does nothing."""
         if self._open:
-            self._give_back(committed=True)
-
-    def _give_back(self, *, committed: bool) -> None:
-        self._open = False
-        self._release(self._staged, committed)
+            self._open = False
+            self._release(self._staged)

@@ -1,0 +1,282 @@
+"""What is remembered of names, for how long, and what is not believed."""
+
+import pytest
+
+from genro_storage.cache import entries
+from genro_storage.cache.entries import EntryCache, Known
+from genro_storage.entry import Entry, Kind
+from genro_storage.testing import ManualClock
+
+TTL_S = 10.0
+
+
+def file(name: str, size_bytes: int = 1) -> Entry:
+    return Entry(name, Kind.FILE, size_bytes)
+
+
+def directory(name: str) -> Entry:
+    return Entry(name, Kind.DIRECTORY)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def cache(clock: ManualClock) -> EntryCache:
+    return EntryCache(TTL_S, clock)
+
+
+def names(cache: EntryCache, path: str) -> set[str] | None:
+    listed = cache.list_directory(path)
+    return None if listed is None else {entry.name for entry in listed[0]}
+
+
+def entry_of(cache: EntryCache, path: str) -> Entry | str | None:
+    known = cache.find(path)
+    return 'unknown' if known is None else known.entry
+
+
+class TestTimeToLive:
+    def test_an_answer_is_believed_for_its_ttl(self, cache: EntryCache, clock: ManualClock) -> None:
+        assert cache.learn('a', file('a'), cache.asking()) == TTL_S
+        clock.advance(4)
+        assert cache.find('a') == Known(file('a'), 6.0)
+        clock.advance(6)
+        assert cache.find('a') is None
+
+    def test_an_absence_is_an_answer_too(self, cache: EntryCache, clock: ManualClock) -> None:
+        cache.learn('a', None, cache.asking())
+        assert cache.find('a') == Known(None, TTL_S)
+        clock.advance(TTL_S)
+        assert cache.find('a') is None
+
+    def test_a_listing_is_believed_for_its_ttl(self, cache: EntryCache, clock: ManualClock) -> None:
+        cache.learn_listing('d', [file('a')], cache.asking())
+        clock.advance(4)
+        assert cache.list_directory('d') == ([file('a')], 6.0)
+        clock.advance(6)
+        assert cache.list_directory('d') is None
+        assert cache.find('d/a') is None
+
+    def test_nothing_is_believed_without_a_ttl(self, clock: ManualClock) -> None:
+        cache = EntryCache(0.0, clock)
+        cache.learn('a', file('a'), cache.asking())
+        cache.learn_listing('', [file('a')], cache.asking())
+        assert cache.find('a') is None
+        assert cache.list_directory('') is None
+
+    def test_for_ever(self, clock: ManualClock) -> None:
+        cache = EntryCache(float('inf'), clock)
+        cache.learn('a', file('a'), cache.asking())
+        clock.advance(1e9)
+        assert cache.find('a') == Known(file('a'), float('inf'))
+
+
+class TestListings:
+    def test_a_listing_fills_stats_and_absences(self, cache: EntryCache) -> None:
+        cache.learn_listing('d', [file('a'), directory('b')], cache.asking())
+        assert entry_of(cache, 'd/a') == file('a')
+        assert entry_of(cache, 'd/b') == directory('b')
+        assert entry_of(cache, 'd/c') is None
+        assert entry_of(cache, 'd/b/x') == 'unknown'
+        assert entry_of(cache, 'd') == 'unknown'
+
+    def test_a_listing_replaces_what_a_stat_said(self, cache: EntryCache) -> None:
+        cache.learn('a', file('a', 1), cache.asking())
+        cache.learn_listing('', [file('a', 2)], cache.asking())
+        assert entry_of(cache, 'a') == file('a', 2)
+
+    def test_a_later_stat_is_believed_before_the_listing(self, cache: EntryCache, clock: ManualClock) -> None:
+        cache.learn_listing('', [file('a', 1)], cache.asking())
+        clock.advance(5)
+        cache.learn('a', file('a', 2), cache.asking())
+        assert cache.find('a') == Known(file('a', 2), TTL_S)
+
+    def test_the_root_is_in_no_listing(self, cache: EntryCache) -> None:
+        cache.learn_listing('', [file('a')], cache.asking())
+        assert cache.find('') is None
+
+    def test_our_own_changes_are_followed(self, cache: EntryCache, clock: ManualClock) -> None:
+        cache.learn_listing('d', [file('a')], cache.asking())
+        cache.changed('d/b', file('b'), cache.asking())
+        assert names(cache, 'd') == {'a', 'b'}
+        cache.changed('d/a', None, cache.asking())
+        assert names(cache, 'd') == {'b'}
+        assert entry_of(cache, 'd/a') is None
+        clock.advance(TTL_S)
+        assert names(cache, 'd') is None
+
+    def test_a_directory_that_was_removed_has_no_listing(self, cache: EntryCache) -> None:
+        cache.learn_listing('d', [], cache.asking())
+        cache.changed('d', None, cache.asking())
+        assert names(cache, 'd') is None
+        assert entry_of(cache, 'd') is None
+
+    def test_an_expired_listing_is_not_followed(self, cache: EntryCache, clock: ManualClock) -> None:
+        cache.learn_listing('', [file('a')], cache.asking())
+        clock.advance(TTL_S)
+        for number in range(100):
+            cache.changed(f'f{number}', file(f'f{number}'), cache.asking())
+        assert '' not in cache._listings
+
+
+class TestParents:
+    def test_directories_that_a_put_makes_are_no_longer_absent(self, cache: EntryCache) -> None:
+        for path in ('a', 'a/b'):
+            cache.learn(path, None, cache.asking())
+        cache.learn_listing('', [file('z')], cache.asking())
+        cache.changed('a/b/c', file('c'), cache.asking())
+        for path in ('a', 'a/b'):
+            assert entry_of(cache, path) == 'unknown'
+        assert names(cache, '') is None
+        assert entry_of(cache, 'a/b/c') == file('c')
+
+    def test_what_is_known_of_parents_that_are_there_stays(self, cache: EntryCache) -> None:
+        cache.learn_listing('', [directory('a')], cache.asking())
+        cache.learn('a/b', directory('b'), cache.asking())
+        cache.changed('a/b/c', file('c'), cache.asking())
+        assert names(cache, '') == {'a'}
+        assert entry_of(cache, 'a/b') == directory('b')
+
+    def test_a_listing_under_way_may_lack_the_directory_that_a_put_made(self, cache: EntryCache) -> None:
+        asked = cache.asking()
+        cache.changed('a/b/c', file('c'), cache.asking())
+        assert cache.learn_listing('', [], asked) == 0.0
+        assert cache.learn('a', None, asked) == 0.0
+        assert names(cache, '') is None
+
+
+class TestOvertaken:
+    """An answer that was under way while we changed the same is not believed."""
+
+    @pytest.mark.parametrize('entry', [file('a', 2), None])
+    def test_a_stat(self, cache: EntryCache, entry: Entry | None) -> None:
+        asked = cache.asking()
+        cache.changed('d/a', entry, cache.asking())
+        assert cache.learn('d/a', file('a', 1), asked) == 0.0
+        assert entry_of(cache, 'd/a') == entry
+
+    def test_a_listing(self, cache: EntryCache) -> None:
+        asked = cache.asking()
+        cache.changed('d/a', file('a'), cache.asking())
+        assert cache.learn_listing('d', [], asked) == 0.0
+        assert cache.list_directory('d') is None
+
+    def test_others_are_believed(self, cache: EntryCache) -> None:
+        asked = cache.asking()
+        cache.changed('d/a', file('a'), cache.asking())
+        assert cache.learn('d/b', file('b'), asked) == TTL_S
+        assert cache.learn_listing('e', [], asked) == TTL_S
+
+    def test_who_asks_after_the_change_is_believed(self, cache: EntryCache) -> None:
+        cache.changed('a', file('a', 1), cache.asking())
+        cache.learn('a', file('a', 2), cache.asking())
+        assert entry_of(cache, 'a') == file('a', 2)
+
+    @pytest.mark.parametrize('path', ['d', 'd/a', 'd/a/b', 'other'])
+    def test_everything_after_a_directory_was_forgotten(self, cache: EntryCache, path: str) -> None:
+        asked = cache.asking()
+        cache.forget('d')
+        assert cache.learn(path, file('x'), asked) == 0.0
+
+    def test_a_path_that_is_doubted(self, cache: EntryCache) -> None:
+        asked = cache.asking()
+        cache.doubt('d/a')
+        assert cache.learn('d/a', file('a'), asked) == 0.0
+        assert cache.learn_listing('d', [file('a')], asked) == 0.0
+
+    def test_more_changes_than_are_told_apart_overtake_all(
+        self, cache: EntryCache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(entries, 'LIMIT_CHANGES', 10)
+        asked = cache.asking()
+        for number in range(30):
+            cache.changed(f'f{number}', file(f'f{number}'), cache.asking())
+            assert len(cache._changed) <= 11
+        assert cache.learn('f0', None, asked) == 0.0
+        assert cache.learn('other', None, asked) == 0.0
+
+
+class TestChangesAtOnce:
+    """Of two changes to one path that were under way at once, nobody knows which came last."""
+
+    @pytest.mark.parametrize(('first', 'second'), [(file('a'), None), (None, file('a')), (file('a', 1), file('a', 2))])
+    def test_the_path_is_asked_for_again(self, cache: EntryCache, first: Entry | None, second: Entry | None) -> None:
+        cache.learn_listing('d', [], cache.asking())
+        one, two = cache.asking(), cache.asking()
+        cache.changed('d/a', first, one)
+        cache.changed('d/a', second, two)
+        assert entry_of(cache, 'd/a') == 'unknown'
+        assert names(cache, 'd') is None
+
+    def test_one_after_the_other_is_clear(self, cache: EntryCache) -> None:
+        cache.changed('a', file('a'), cache.asking())
+        cache.changed('a', None, cache.asking())
+        assert entry_of(cache, 'a') is None
+
+
+class TestForgetting:
+    def test_a_directory_with_all_below_it(self, cache: EntryCache) -> None:
+        for path in ('d', 'd/a', 'd/a/b', 'dd', 'e'):
+            cache.learn(path, file('x'), cache.asking())
+        for path in ('d', 'd/a', 'e'):
+            cache.learn_listing(path, [file('y')], cache.asking())
+        cache.learn_listing('', [directory('d')], cache.asking())
+        cache.forget('d')
+        assert [entry_of(cache, path) for path in ('d', 'd/a', 'd/a/b', 'd/a/y')] == ['unknown'] * 4
+        assert [names(cache, path) for path in ('', 'd', 'd/a')] == [None] * 3
+        assert entry_of(cache, 'dd') == file('x')
+        assert names(cache, 'e') == {'y'}
+
+    def test_everything(self, cache: EntryCache) -> None:
+        cache.learn('a', file('a'), cache.asking())
+        cache.learn_listing('', [file('a')], cache.asking())
+        cache.forget('')
+        assert entry_of(cache, 'a') == 'unknown'
+        assert names(cache, '') is None
+
+    def test_a_doubted_path_its_entries_and_its_siblings(self, cache: EntryCache) -> None:
+        cache.learn('d/a', None, cache.asking())
+        cache.learn_listing('d', [], cache.asking())
+        cache.learn_listing('d/a', [file('x')], cache.asking())
+        cache.learn('d/b', file('b'), cache.asking())
+        cache.doubt('d/a')
+        assert entry_of(cache, 'd/a') == 'unknown'
+        assert names(cache, 'd') is None
+        assert names(cache, 'd/a') is None
+        assert entry_of(cache, 'd/b') == file('b')
+
+
+class TestBounds:
+    def test_stats_are_bounded_and_the_oldest_go(self, clock: ManualClock) -> None:
+        cache = EntryCache(TTL_S, clock, limit=10)
+        for number in range(20):
+            cache.learn(f'f{number}', None, cache.asking())
+        assert entry_of(cache, 'f0') == 'unknown'
+        assert entry_of(cache, 'f19') is None
+        assert len(cache._facts) == 10
+
+    def test_listings_are_bounded_by_their_entries(self, clock: ManualClock) -> None:
+        cache = EntryCache(TTL_S, clock, limit=10)
+        for number in range(5):
+            cache.learn_listing(f'd{number}', [file('a'), file('b'), file('c')], cache.asking())
+        assert [names(cache, f'd{number}') is None for number in range(5)] == [True, True, True, False, False]
+
+    def test_a_listing_that_is_too_long_is_not_kept(self, clock: ManualClock) -> None:
+        cache = EntryCache(TTL_S, clock, limit=10)
+        cache.learn_listing('d', [file('a')], cache.asking())
+        cache.learn_listing('d', [file(str(number)) for number in range(10)], cache.asking())
+        assert names(cache, 'd') is None
+
+    def test_a_listing_that_grows_by_our_own_changes_stays_within_the_bound(self, clock: ManualClock) -> None:
+        cache = EntryCache(TTL_S, clock, limit=10)
+        cache.learn_listing('d', [], cache.asking())
+        cache.learn_listing('e', [file('x')], cache.asking())
+        for number in range(9):
+            cache.changed(f'd/{number}', file(str(number)), cache.asking())
+        assert names(cache, 'e') is None
+        assert len(names(cache, 'd') or ()) == 9
+        cache.changed('d/more', file('more'), cache.asking())
+        assert names(cache, 'd') is None
