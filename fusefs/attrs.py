@@ -55,9 +55,10 @@ def of_entry(entry: Entry, ino: int, owner: Ownership, started_ns: int) -> Attri
     """The attributes of a remote entry; started_ns is the time of directories that are only implied and have none."""
     if entry.is_directory:
         mode, size_bytes, nlink = stat.S_IFDIR | owner.directory_mode, 0, 2
+        mtime_ns = entry.mtime_ns or started_ns
     else:
         mode, size_bytes, nlink = stat.S_IFREG | owner.file_mode, entry.size_bytes, 1
-    mtime_ns = entry.mtime_ns or started_ns
+        mtime_ns = entry.mtime_ns
     return Attributes(
         ino=ino,
         mode=mode,

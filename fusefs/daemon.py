@@ -10,6 +10,7 @@ import logging.handlers
 import os
 import sys
 from collections.abc import Callable, Mapping
+from io import TextIOWrapper
 from pathlib import Path
 
 _READY = b'\0'
@@ -87,12 +88,19 @@ def log_file(environ: Mapping[str, str], home: Path) -> Path:
     return folder / 'genro-storage' / 'mount.log'
 
 
+class _PrivateLog(logging.handlers.RotatingFileHandler):
+    """A log of bounded size that only its user can read; each file of it, whatever the umask."""
+
+    def _open(self) -> TextIOWrapper:
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        os.fchmod(descriptor, 0o600)
+        return open(descriptor, 'a', encoding='utf-8', errors='backslashreplace')
+
+
 def log_to_file(path: Path) -> None:
     """Log to a file of mode 0600 in a folder of mode 0700, of bounded size."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES)
-    _log_to(handler)
+    _log_to(_PrivateLog(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES))
 
 
 def log_to_terminal() -> None:

@@ -8,6 +8,8 @@ import errno
 import logging
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
 
 from fusefs import ops
 from fusefs.errnos import errno_of
@@ -44,6 +46,11 @@ INTERRUPTIBLE = (
     ops.Listxattr,
     ops.Statfs,
 )
+#: A failure of these is about data that somebody wrote; an errno alone does not say what became of them.
+COMMITTING = (ops.Flush, ops.Fsync, ops.Release)
+
+#: How many interrupts to remember that came before their request was on the table; that takes milliseconds.
+EARLY_INTERRUPTS = 256
 
 
 class Dispatcher:
@@ -55,6 +62,9 @@ class Dispatcher:
         self._transport = transport
         self._lock = threading.Condition()
         self._waiting: dict[int, ops.Request] = {}  # on workers, by unique; guarded by _lock
+        # Numbers of interrupts that found no request to end: it was answered, or another thread has read it and not
+        # put it on the table yet. Guarded by _lock.
+        self._early: deque[int] = deque(maxlen=EARLY_INTERRUPTS)
         self._working = 0  # jobs of workers, answered early or not; guarded by _lock
 
     def __call__(self, request: ops.Request) -> None:
@@ -91,13 +101,39 @@ class Dispatcher:
         if isinstance(request, ops.Write):
             request.data = bytes(request.data)  # the buffer is the transport's, and used again at once
         with self._lock:
-            self._waiting[request.unique] = request
+            interrupted = request.unique in self._early and isinstance(request, INTERRUPTIBLE)
+            if not interrupted:
+                self._waiting[request.unique] = request
+        if interrupted:
+            self._answer(request, ops.Failure(errno.EINTR))
+            return
+        try:
+            self._start(request, lambda: self._work(request))
+        except Exception as error:  # noqa: BLE001 - see __call__
+            if self._claim(request):
+                self._answer(request, self._failure(request, error))
+
+    def _start(self, request: ops.Request, job: Callable[[], None]) -> None:
+        """Run a job of a request on a worker of its mount; drain() waits for it."""
+
+        def run() -> None:
+            try:
+                job()
+            finally:
+                self._ended()
+
+        with self._lock:
             self._working += 1
         try:
-            self._pool(request).start(lambda: self._work(request))
-        except Exception as error:  # noqa: BLE001 - see __call__
-            if self._finished(request):
-                self._answer(request, self._failure(request, error))
+            self._pool(request).start(run)
+        except BaseException:
+            self._ended()
+            raise
+
+    def _ended(self) -> None:
+        with self._lock:
+            self._working -= 1
+            self._lock.notify_all()
 
     def _pool(self, request: ops.Request) -> WorkerPool:
         pool = self._filesystem.tree_of(request.nodeid).workers
@@ -110,29 +146,38 @@ class Dispatcher:
             reply = self._operations[type(request)](request)
         except Exception as error:  # noqa: BLE001 - see __call__
             reply = self._failure(request, error)
-        if self._finished(request):
+        if self._claim(request):
             self._answer(request, reply)
         else:
-            self._filesystem.take_back(reply)
+            self._take_back(request, reply)
 
-    def _finished(self, request: ops.Request) -> bool:
-        """Take a request off the table; False if an interrupt has answered it already."""
+    def _claim(self, request: ops.Request) -> bool:
+        """Take a request off the table, to answer it; False if an interrupt has answered it already."""
         with self._lock:
-            self._working -= 1
-            self._lock.notify_all()
             return self._waiting.pop(request.unique, None) is not None
 
     def _interrupt(self, unique: int) -> None:
         with self._lock:
             request = self._waiting.get(unique)
+            if request is None:
+                self._early.append(unique)
+                return
             if not isinstance(request, INTERRUPTIBLE):
-                return  # answered meanwhile, or changing something: then the answer is worth waiting for
+                return  # changing something: then the answer is worth waiting for
             del self._waiting[unique]
-        self._transport.answer(request, ops.Failure(errno.EINTR))
+        self._answer(request, ops.Failure(errno.EINTR))
 
     def _answer(self, request: ops.Request, reply: ops.Reply) -> None:
         if not self._transport.answer(request, reply):
+            self._take_back(request, reply)
+
+    def _take_back(self, request: ops.Request, reply: ops.Reply) -> None:
+        try:
             self._filesystem.take_back(reply)
+        except WouldBlock:
+            self._start(request, lambda: self._take_back(request, reply))
+        except Exception as error:  # noqa: BLE001 - nobody waits for this reply any more; what it opened is closed
+            self._failure(request, error)
 
     @staticmethod
     def _failure(request: ops.Request, error: Exception) -> ops.Failure:
@@ -140,6 +185,6 @@ class Dispatcher:
         if number is None:
             log.error('%s failed in a way that nobody foresaw', type(request).__name__, exc_info=error)
             return ops.Failure(errno.EIO)
-        if number in {errno.EIO, errno.ETIMEDOUT}:
+        if number in {errno.EIO, errno.ETIMEDOUT} or isinstance(request, COMMITTING):
             log.warning('%s: %s', type(request).__name__, error)
         return ops.Failure(number)

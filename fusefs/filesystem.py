@@ -5,6 +5,7 @@ rather than answering them. Threads: safe, as the tables and trees are.
 """
 
 import errno
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,10 @@ from fusefs.trees.synthetic import RootTree
 from fusefs.trees.volume import VolumeTree
 from genro_storage.config import LocalDefinition
 from genro_storage.manager import StorageManager
+from genro_storage.runtime import WouldBlock
 from genro_storage.volume import Volume
+
+log = logging.getLogger(__name__)
 
 
 class FileSystem:
@@ -77,13 +81,18 @@ class FileSystem:
         elif isinstance(reply, ops.Opened):
             self._release(reply.fh)
         elif isinstance(reply, ops.Created):
-            self._release(reply.opened.fh)
-            self._forget([(reply.entry.nodeid, 1)])
+            try:
+                self._release(reply.opened.fh)
+            finally:
+                self._forget([(reply.entry.nodeid, 1)])
 
     def close(self) -> None:
-        """Release what is still open and close the trees."""
+        """Release what is still open and close the trees. What cannot be committed is logged and stops nothing."""
         for opened in self.handles.all():
-            opened.release()
+            try:
+                opened.release()
+            except Exception as error:  # noqa: BLE001 - there is nobody left to tell, and others still to be committed
+                log.error('at the end: %s: %s', type(error).__name__, error)
         for tree in self._trees.values():
             tree.close()
 
@@ -256,8 +265,13 @@ class FileSystem:
 
     def _release(self, fh: int) -> None:
         opened = self.handles.remove(fh)
-        if opened is not None:
+        if opened is None:
+            return
+        try:
             opened.release()
+        except WouldBlock:
+            self.handles.put_back(fh, opened)  # a worker begins again
+            raise
 
 
 def _sized(value: bytes, room_bytes: int) -> bytes | ops.XattrSize:

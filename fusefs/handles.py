@@ -5,12 +5,15 @@ Owns the numbers and what every open file and directory can do; trees bring thei
 
 import errno
 import itertools
+import logging
 import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from fusefs.inodes import Inode
 from fusefs.ops import DirectoryEntry, EntryReply, Listing, Readdir, direntry_bytes
+
+log = logging.getLogger(__name__)
 
 
 class OpenFile(Protocol):
@@ -87,11 +90,16 @@ class OpenDirectory:
                 break
             entry = None
             if item is not None and request.plus:
-                entry = item.enter(item.name)
-                if entry is None:
-                    continue
-                if entry.attributes is not None:
-                    ino, mode = entry.attributes.ino, entry.attributes.mode
+                try:
+                    entry = item.enter(item.name)
+                except OSError as error:
+                    # It costs nobody the rest of the listing; who looks at this name meets the error.
+                    log.debug('%s: listed, but %s', name, error)
+                else:
+                    if entry is None:
+                        continue
+                    if entry.attributes is not None:
+                        ino, mode = entry.attributes.ino, entry.attributes.mode
             entries.append(DirectoryEntry(name, ino, mode, position + 1, entry))
         return Listing(entries)
 
@@ -141,6 +149,12 @@ class HandleTable:
         if opened is not None and not isinstance(opened, OpenDirectory):
             opened.inode.files.remove(opened)
         return opened
+
+    def put_back(self, fh: int, opened: OpenFile | OpenDirectory) -> None:
+        """Undo a remove."""
+        self._opened[fh] = opened
+        if not isinstance(opened, OpenDirectory):
+            opened.inode.files.append(opened)
 
     def all(self) -> list[OpenFile | OpenDirectory]:
         """All that is open."""

@@ -75,12 +75,15 @@ class InodeTable:
         """The inode last seen under a name, if the kernel still holds it."""
         return parent.children.get(name)
 
-    def enter(self, parent: Inode, name: str, tree: 'Tree', key: Hashable) -> Inode:
-        """The inode that a lookup of a name has found, counted once more; made if it is new."""
+    def enter(self, parent: Inode, name: str, tree: 'Tree', key: Hashable, instead_of: Inode | None = None) -> Inode:
+        """The inode that a lookup of a name has found, counted once more; made if it is new.
+
+        instead_of: an inode without a key that the name no longer leads to.
+        """
         with self._lock:
             named = parent.children.get(name)
             if key is None:
-                inode = named if named is not None and named.tree is tree else None
+                inode = named if named is not None and named is not instead_of and named.tree is tree else None
             else:
                 inode = self._by_key.get((id(tree), key))
             if inode is None:
@@ -138,6 +141,11 @@ class InodeTable:
         """A name of an inode, the oldest that is left; None for the root and for what has none any more."""
         with self._lock:
             return next(iter(inode.dentries), None)
+
+    def dentries(self, inode: Inode) -> list[Dentry]:
+        """All names under which an inode was seen, the newest first: some may lead elsewhere by now."""
+        with self._lock:
+            return list(reversed(inode.dentries))
 
     def names(self, inode: Inode) -> list[str] | None:
         """The names from the root of the inode's tree down to it; None if it has been removed."""

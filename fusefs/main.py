@@ -12,9 +12,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from fusefs import daemon
+from fusefs.transports.devfuse.handshake import HandshakeError
 from fusefs.transports.devfuse.mounting import unmount as unmount_now
 from fusefs.transports.devfuse.options import MountError, MountOptions, parse_options
 from fusefs.trees.synthetic import PID_ATTRIBUTE
@@ -61,12 +63,13 @@ def mount(arguments: Sequence[str] | None = None) -> int:
             return 0
         daemon.log_to_file(daemon.log_file(os.environ, Path.home()))
         problem = daemon.run_in_background(serve)
-    except (MountError, StorageError, OSError, TypeError) as error:
+    except (MountError, HandshakeError, StorageError, OSError, TypeError) as error:
         problem = str(error)
     if problem is None:
         return 0
     for directory in created:
-        directory.rmdir()
+        with suppress(OSError):  # somebody has put something there meanwhile
+            directory.rmdir()
     return _fail('genro-mount', problem)
 
 
@@ -121,13 +124,22 @@ def _serve(found: config.Found, mountpoint: Path, options: MountOptions, on_read
     daemon.return_freed_memory()
     if found.scratch is not None:
         found.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    stop = threading.Event()
+    # Before anything is mounted: a process that a signal ends would leave a dead mount.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
     manager = StorageManager()
     manager.configure(found.source)
     session = Session(manager, mountpoint, options)
-    server = threading.Thread(target=session.serve, args=(on_ready,), name='session')
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
+    problems: list[BaseException] = []
+
+    def serve() -> None:
+        try:
+            session.serve(on_ready)
+        except BaseException as error:  # noqa: BLE001 - raised again below, by the thread that can tell
+            problems.append(error)
+
+    server = threading.Thread(target=serve, name='session')
     server.start()
     while server.is_alive():
         # Signals are handled between waits; the end of the session is noticed by join.
@@ -135,6 +147,8 @@ def _serve(found: config.Found, mountpoint: Path, options: MountOptions, on_read
         if stop.is_set():
             stop.clear()
             session.stop()
+    for problem in problems:
+        raise problem
 
 
 def _make_mountpoint(mountpoint: Path) -> list[Path]:

@@ -6,12 +6,14 @@ back before all that was acknowledged is committed. Threads: serve() belongs to 
 
 import logging
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from fusefs.dispatch import Dispatcher
 from fusefs.filesystem import FileSystem
 from fusefs.transports.devfuse.channel import DevFuseTransport
+from fusefs.transports.devfuse.mountinfo import mounts, resolve
 from fusefs.transports.devfuse.mounting import mount, unmount
 from fusefs.transports.devfuse.options import MountError, MountOptions
 from genro_storage.config import LocalDefinition
@@ -38,29 +40,45 @@ class Session:
             self._filesystem.close()
             raise
         self._dispatcher = Dispatcher(self._filesystem, self._transport)
+        self._ended = threading.Event()
 
     def serve(self, on_ready: Callable[[], None]) -> None:
-        """Serve until somebody unmounts, then commit what is open and close everything."""
+        """Serve until somebody unmounts, then commit what is open and close everything.
+
+        Raises what on_ready raises, and HandshakeError or OSError if serving fails; then nothing is left mounted.
+        """
         try:
             self._transport.serve(self._dispatcher, on_ready)
+        except BaseException:
+            self.stop()
+            raise
         finally:
+            self._ended.set()
             if not self._dispatcher.drain(DRAIN_TIMEOUT_S):
                 log.error('%s: requests are still under way after %g s', self.mountpoint, DRAIN_TIMEOUT_S)
             self._filesystem.close()
             self._manager.close()
 
     def stop(self) -> None:
-        """Unmount, which ends serve(); what programs have open there stays usable until they close it."""
-        try:
-            unmount(self.mountpoint)
-        except MountError as error:
-            log.warning('%s; it is unmounted as soon as that is closed', error)
-            unmount(self.mountpoint, lazy=True)
+        """Unmount, which ends serve(); what programs have open there stays usable until they close it.
+
+        Once serve() has ended it does nothing: what is mounted there by then is somebody else's.
+        """
+        for lazy in (False, True):
+            if self._ended.is_set():
+                return
+            try:
+                unmount(self.mountpoint, lazy=lazy)
+            except MountError as error:
+                log.warning('%s%s', error, '' if lazy else '; it is unmounted as soon as that is closed')
+            else:
+                return
 
 
 def _refuse_folders_inside(manager: StorageManager, mountpoint: Path) -> None:
     """A local mount inside the mountpoint would be served through itself, and wait for itself for ever."""
-    inside = os.path.realpath(mountpoint)
+    # Without looking at it: what is mounted there already may not answer.
+    inside = str(resolve(mountpoint, mounts()))
     for name in manager.get_mount_names():
         definition = manager.volume(name).definition
         if isinstance(definition, LocalDefinition):

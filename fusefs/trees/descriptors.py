@@ -10,7 +10,7 @@ import resource
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from fusefs.inodes import Inode, InodeTable
 from fusefs.trees.base import refuse
@@ -41,8 +41,16 @@ def default_limit() -> int:
 class Descriptors:
     """The descriptors of one local tree."""
 
-    def __init__(self, inodes: InodeTable, limit: int, open_root: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        inodes: InodeTable,
+        limit: int,
+        open_root: Callable[[], int],
+        await_network: Callable[[], None] = lambda: None,
+    ) -> None:
+        """await_network is called before each use of a descriptor, which may be one of a network file system."""
         self._inodes = inodes
+        self._await_network = await_network
         self._limit = limit
         self._open_root = open_root
         self._lock = threading.Lock()
@@ -59,6 +67,7 @@ class Descriptors:
     @contextmanager
     def borrow(self, inode: Inode) -> Iterator[int]:
         """An O_PATH descriptor of an inode. Raises OSError(ESTALE) if the name leads to another file by now."""
+        self._await_network()
         if (dentry := self._inodes.dentry(inode)) is not None and dentry.parent.tree is not inode.tree:
             yield self._hold_root()
             return
@@ -138,18 +147,17 @@ class Descriptors:
         return descriptor
 
     def _reopen(self, inode: Inode) -> int:
-        dentry = self._inodes.dentry(inode)
-        if dentry is None:
+        dentries = self._inodes.dentries(inode)
+        if not dentries:
             return self._reopen_unlinked(inode)
-        with self.borrow(dentry.parent) as parent:
-            try:
+        # Renamed behind our back, a file is looked up under its new name while the old one is on record still.
+        for dentry in dentries:
+            with self.borrow(dentry.parent) as parent, suppress(FileNotFoundError):
                 descriptor = os.open(dentry.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-            except FileNotFoundError:
-                refuse(errno.ESTALE)
-        if statx(descriptor).identity != inode.key:
-            os.close(descriptor)
-            refuse(errno.ESTALE)
-        return descriptor
+                if statx(descriptor).identity == inode.key:
+                    return descriptor
+                os.close(descriptor)
+        refuse(errno.ESTALE)
 
     @staticmethod
     def _reopen_unlinked(inode: Inode) -> int:

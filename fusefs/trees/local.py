@@ -10,7 +10,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fusefs import ops
 from fusefs.handles import Item, OpenDirectory, OpenFile
@@ -23,6 +23,7 @@ from fusefs.trees.statx import Identity, Status, statx
 from fusefs.trees.synthetic import EmptyTree
 from genro_storage import paths
 from genro_storage.config import Permissions
+from genro_storage.runtime import about_to_block
 from genro_storage.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -37,17 +38,20 @@ _libc = ctypes.CDLL(None, use_errno=True)  # for renameat2, which the os module 
 class LocalFile:
     """An open local file."""
 
-    def __init__(self, inode: Inode, descriptor: int) -> None:
+    def __init__(self, inode: Inode, descriptor: int, await_network: Callable[[], None] = lambda: None) -> None:
         self.inode = inode
         self.descriptor = descriptor
+        self._await_network = await_network
 
     def fileno(self) -> int | None:
         return self.descriptor
 
     def read(self, offset: int, size_bytes: int) -> bytes:
+        self._await_network()
         return os.pread(self.descriptor, size_bytes, offset)
 
     def write(self, offset: int, data: memoryview | bytes, *, kill_suidgid: bool) -> int:
+        self._await_network()
         written = os.pwrite(self.descriptor, data, offset)
         if kill_suidgid:
             self.drop_set_id_bits()
@@ -64,13 +68,16 @@ class LocalFile:
             os.fchmod(self.descriptor, stat.S_IMODE(mode) & ~_SET_ID_BITS)
 
     def flush(self) -> None:
+        self._await_network()
         # Closing a duplicate tells what a network file system held back, as the program's own close would.
         os.close(os.dup(self.descriptor))
 
     def fsync(self, *, data_only: bool) -> None:
+        about_to_block()  # for a disk: seconds, if it is busy
         (os.fdatasync if data_only else os.fsync)(self.descriptor)
 
     def release(self) -> None:
+        self._await_network()
         os.close(self.descriptor)
 
 
@@ -78,11 +85,12 @@ class LocalTree(Tree):
     """One local folder, shown as a directory."""
 
     def __init__(self, volume: Volume, root: str, inodes: InodeTable, descriptors_limit: int, started_ns: int) -> None:
+        self.workers = volume.workers
         self._volume = volume
         self._root = root
         self._inodes = inodes
         self._ttl_s = volume.definition.ttl_s
-        self._descriptors = Descriptors(inodes, descriptors_limit, self._open_root)
+        self._descriptors = Descriptors(inodes, descriptors_limit, self._open_root, self._await_network)
         self._veil = EmptyTree(started_ns)
         self._root_device = (0, 0)
         self._network: set[tuple[int, int]] = set()  # devices whose cached attributes may be old
@@ -222,7 +230,7 @@ class LocalTree(Tree):
             self._volume.require(Permissions.READWRITE)
         with self._descriptors.borrow(inode) as descriptor, as_caller(request):
             opened = os.open(_path(descriptor), request.flags & ~_NOT_OURS | os.O_CLOEXEC)
-        return LocalFile(inode, opened)
+        return LocalFile(inode, opened, self._await_network)
 
     def create(self, parent: Inode, request: ops.Create) -> tuple[ops.EntryReply, OpenFile]:
         self._volume.require(Permissions.READWRITE)
@@ -235,9 +243,10 @@ class LocalTree(Tree):
             except BaseException:
                 os.close(opened)
                 raise
-        return entry, LocalFile(self._inodes.get(entry.nodeid), opened)
+        return entry, LocalFile(self._inodes.get(entry.nodeid), opened, self._await_network)
 
     def sync_directory(self, inode: Inode) -> None:
+        about_to_block()
         with self._descriptors.borrow(inode) as descriptor:
             directory = os.open('.', os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=descriptor)
         try:
@@ -271,6 +280,11 @@ class LocalTree(Tree):
 
     # Inside
 
+    def _await_network(self) -> None:
+        """Call before a system call on the folder: on a network file system it may wait for ever."""
+        if self._network:
+            about_to_block()
+
     def _open_root(self) -> int:
         """The folder itself. Never one that a mount of ours covers: that would be a way back into this process."""
         descriptor = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -300,6 +314,7 @@ class LocalTree(Tree):
 
     def _find(self, inode: Inode, file: OpenFile | None) -> Status:
         """The status of an inode, by the cheapest way that is sure to be about the same file."""
+        self._await_network()
         if isinstance(file, LocalFile):
             return statx(file.descriptor, cached=False)
         dentry = self._inodes.dentry(inode)
@@ -322,14 +337,17 @@ class LocalTree(Tree):
         return ops.EntryReply(inode.nodeid, _attributes(status), self._ttl_s, self._ttl_s)
 
     def _items(self, inode: Inode, directory: int) -> Sequence[Item]:
+        self._await_network()
+
         def enter(name: str) -> ops.EntryReply | None:
             try:
                 return self._enter(inode, name, self._status(inode, directory, name))
             except FileNotFoundError:
                 return None
 
+        bits = _device_bits(self._device(inode))
         with os.scandir(directory) as entries:
-            return [Item(entry.name, entry.inode(), _type(entry), enter) for entry in entries]
+            return [Item(entry.name, entry.inode() ^ bits, _type(entry), enter) for entry in entries]
 
 
 _ACL = 'system.posix_acl_'
@@ -360,9 +378,13 @@ def _type(entry: os.DirEntry[str]) -> int:
 
 
 def _ino(identity: Identity) -> int:
-    """An inode number unlike those of other devices that are shown in the same tree."""
-    major, minor = identity.device
-    return identity.ino ^ ((major << 8 ^ minor) & 0x7FFF) << 48
+    return identity.ino ^ _device_bits(identity.device)
+
+
+def _device_bits(device: tuple[int, int]) -> int:
+    """What makes inode numbers unlike those of other devices that are shown in the same tree."""
+    major, minor = device
+    return ((major << 8 ^ minor) & 0x7FFF) << 48
 
 
 def _attributes(status: Status) -> ops.Attributes:

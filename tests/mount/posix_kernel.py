@@ -1,0 +1,369 @@
+"""Cases that need a kernel: mappings, locks, directory streams, holes, and what it does with their answers.
+
+Each gets the path of an empty directory. A program as posix.py is.
+"""
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.mount import posix
+from tests.mount.calls import Calls, OsCalls
+from tests.mount.posix import KINDS, STORES, Case, fails_with
+
+CASES: list[Case] = []
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.opendir.restype = _libc.readdir.restype = ctypes.c_void_p
+for _function in (_libc.readdir, _libc.rewinddir, _libc.telldir, _libc.seekdir, _libc.closedir):
+    _function.argtypes = [ctypes.c_void_p]
+_libc.seekdir.argtypes = [ctypes.c_void_p, ctypes.c_long]
+_libc.telldir.restype = ctypes.c_long
+_NAME_OFFSET = 19  # of d_name in struct dirent64 (bits/dirent.h)
+RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
+COMMIT_TIMEOUT_S = 10
+
+
+def case(*on: str) -> Callable[[Callable[[Path], None]], Callable[[Path], None]]:
+    """Put a function into the table."""
+
+    def add(function: Callable[[Path], None]) -> Callable[[Path], None]:
+        def run(calls: Calls) -> None:
+            assert isinstance(calls, OsCalls)
+            function(Path(calls.directory))
+
+        run.__name__ = function.__name__
+        CASES.append(Case(run, on or KINDS))
+        return function
+
+    return add
+
+
+# Mappings
+
+
+@case()
+def a_mapping_reads(directory: Path) -> None:
+    content = bytes(range(256)) * 4096
+    (directory / 'f').write_bytes(content)
+    with (directory / 'f').open('rb') as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        assert mapped[:] == content
+        assert mapped[777_777] == content[777_777]
+
+
+@case()
+def writes_through_a_mapping_arrive(directory: Path) -> None:
+    (directory / 'f').write_bytes(bytes(10_000))
+    with (directory / 'f').open('r+b') as file, mmap.mmap(file.fileno(), 0) as mapped:
+        mapped[5000:5003] = b'abc'
+        mapped.flush()
+    assert (directory / 'f').read_bytes() == bytes(5000) + b'abc' + bytes(4997)
+
+
+@case()
+def writes_through_a_mapping_after_close_arrive(directory: Path) -> None:
+    (directory / 'f').write_bytes(bytes(10_000))
+    with (directory / 'f').open('r+b') as file:
+        mapped = mmap.mmap(file.fileno(), 0)
+        # What mmap duplicates for itself is a descriptor too; the last close is the mapping's.
+    mapped[5000:5003] = b'abc'
+    mapped.close()
+    # They are committed at the release, for which nobody waits.
+    deadline = time.monotonic() + COMMIT_TIMEOUT_S
+    while (directory / 'f').read_bytes() != bytes(5000) + b'abc' + bytes(4997):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+# Directory streams
+
+
+def _names_from(stream: int, count: int | None = None) -> list[str]:
+    names: list[str] = []
+    while (count is None or len(names) < count) and (entry := _libc.readdir(stream)):
+        names.append(os.fsdecode(ctypes.string_at(entry + _NAME_OFFSET)))
+    return names
+
+
+@case()
+def a_directory_stream_seeks_and_rewinds(directory: Path) -> None:
+    for number in range(80):
+        (directory / f'{number:03}').mkdir()
+    stream = _libc.opendir(os.fsencode(directory))
+    assert stream
+    try:
+        _names_from(stream, 50)
+        position = _libc.telldir(stream)
+        rest = _names_from(stream)
+        assert len(rest) == 32  # with '.' and '..'
+        _libc.seekdir(stream, position)
+        assert _names_from(stream) == rest
+        (directory / 'later').mkdir()
+        _libc.rewinddir(stream)
+        again = _names_from(stream)
+        assert sorted(again) == sorted(['.', '..', 'later', *(f'{number:03}' for number in range(80))])
+    finally:
+        _libc.closedir(stream)
+
+
+@case('memory', 'local')
+def a_listing_of_a_thousand_is_whole_while_others_come_and_go(directory: Path) -> None:
+    stays = {f'stays-{number:04}' for number in range(1_000)}
+    for name in stays:
+        (directory / name).touch()
+    done = threading.Event()
+
+    def disturb() -> None:
+        number = 0
+        while not done.is_set():
+            passing = directory / f'passes-{number % 7}'
+            passing.touch()
+            passing.rename(directory / f'moved-{number % 7}')
+            (directory / f'moved-{number % 7}').unlink()
+            number += 1
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    try:
+        for _ in range(5):
+            with os.scandir(directory) as entries:
+                names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+            found = [name for name in names if name.startswith('stays-')]
+            assert len(found) == len(set(found)) == 1_000
+    finally:
+        done.set()
+        thread.join()
+    assert set(os.listdir(directory)) == stays
+
+
+# Descriptors
+
+
+@case()
+def a_duplicate_writes_on_after_the_original_is_closed(directory: Path) -> None:
+    fd = os.open(directory / 'f', os.O_WRONLY | os.O_CREAT)
+    other = os.dup(fd)
+    os.write(fd, b'one ')
+    os.close(fd)
+    assert (directory / 'f').read_bytes() == b'one '
+    os.write(other, b'two')
+    os.close(other)
+    assert (directory / 'f').read_bytes() == b'one two'
+
+
+@case()
+def a_descriptor_is_for_what_it_was_opened_for(directory: Path) -> None:
+    (directory / 'f').write_bytes(b'f')
+    for flags, use in ((os.O_RDONLY, lambda fd: os.write(fd, b'x')), (os.O_WRONLY, lambda fd: os.read(fd, 1))):
+        fd = os.open(directory / 'f', flags)
+        with fails_with(errno.EBADF):
+            use(fd)
+        os.close(fd)
+
+
+@case()
+def direct_io_works(directory: Path) -> None:
+    page = mmap.mmap(-1, 4096)
+    page[:] = b'p' * 4096
+    fd = os.open(directory / 'f', os.O_RDWR | os.O_CREAT | os.O_DIRECT)
+    os.pwrite(fd, page, 0)
+    os.pwrite(fd, page, 4096)
+    assert os.preadv(fd, [page], 4096) == 4096
+    os.close(fd)
+    assert (directory / 'f').read_bytes() == b'p' * 8192
+
+
+@case()
+def o_directory_is_for_directories(directory: Path) -> None:
+    (directory / 'f').touch()
+    with fails_with(errno.ENOTDIR):
+        os.open(directory / 'f', os.O_RDONLY | os.O_DIRECTORY)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    os.fsync(fd)
+    assert os.listdir(fd) == ['f']
+    os.close(fd)
+
+
+@case()
+def temporary_files_without_a_name_work(directory: Path) -> None:
+    with tempfile.TemporaryFile(dir=directory) as file:
+        file.write(b'temporary')
+        file.flush()
+        assert os.fstat(file.fileno()).st_size == 9
+        file.seek(0)
+        assert file.read() == b'temporary'
+        assert os.listdir(directory) == []
+
+
+@case()
+def a_reader_of_an_unlinked_file_that_is_in_the_page_cache_reads_on(directory: Path) -> None:
+    (directory / 'f').write_bytes(b'content')
+    with (directory / 'f').open('rb', buffering=0) as file:
+        assert file.read() == b'content'
+        (directory / 'f').unlink()
+        file.seek(0)
+        assert file.read() == b'content'
+
+
+@case()
+def locks_exclude_each_other(directory: Path) -> None:
+    for lock in (fcntl.flock, fcntl.lockf):
+        with (directory / 'f').open('wb') as file:
+            lock(file, fcntl.LOCK_EX)
+            child = os.fork()
+            if not child:
+                try:
+                    with (directory / 'f').open('r+b') as other:
+                        lock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    os._exit(0)
+                os._exit(1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@case()
+def space_can_be_reserved(directory: Path) -> None:
+    with (directory / 'f').open('wb') as file:
+        os.posix_fallocate(file.fileno(), 0, 10_000)
+        assert os.fstat(file.fileno()).st_size == 10_000
+    assert (directory / 'f').read_bytes() == bytes(10_000)
+
+
+@case()
+def data_and_holes_are_found(directory: Path) -> None:
+    (directory / 'f').write_bytes(b'x' * 5_000)
+    with (directory / 'f').open('rb') as file:
+        assert os.lseek(file.fileno(), 0, os.SEEK_DATA) == 0
+        assert os.lseek(file.fileno(), 0, os.SEEK_HOLE) == 5_000
+
+
+@case()
+def files_are_copied_inside_the_kernel(directory: Path) -> None:
+    (directory / 'f').write_bytes(b'x' * 500_000)
+    with (directory / 'f').open('rb') as source, (directory / 'g').open('wb') as target:
+        copied = 0
+        while count := os.copy_file_range(source.fileno(), target.fileno(), 1 << 20):
+            copied += count
+    assert copied == 500_000
+    with (directory / 'f').open('rb') as source, (directory / 'h').open('wb') as target:
+        assert os.sendfile(target.fileno(), source.fileno(), 0, 500_000) == 500_000
+    assert (directory / 'g').read_bytes() == (directory / 'h').read_bytes() == b'x' * 500_000
+
+
+@case()
+def the_blocks_of_a_file_cover_its_size(directory: Path) -> None:
+    (directory / 'f').write_bytes(os.urandom(100_001))
+    assert (directory / 'f').stat().st_blocks * 512 >= 100_001
+
+
+@case()
+def modes_survive_a_rewrite(directory: Path) -> None:
+    (directory / 'f').write_bytes(b'f')
+    (directory / 'f').chmod(0o755)
+    (directory / 'f').write_bytes(b'another')
+    assert (directory / 'f').stat().st_mode & 0o777 == 0o755
+
+
+# Names
+
+
+def _renameat2(source: Path, target: Path, flags: int) -> None:
+    if _libc.renameat2(-100, os.fsencode(source), -100, os.fsencode(target), flags):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+@case()
+def renames_can_refuse_to_replace(directory: Path) -> None:
+    (directory / 'a').write_bytes(b'a')
+    (directory / 'b').write_bytes(b'b')
+    with fails_with(errno.EEXIST):
+        _renameat2(directory / 'a', directory / 'b', RENAME_NOREPLACE)
+    _renameat2(directory / 'a', directory / 'c', RENAME_NOREPLACE)
+    assert sorted(os.listdir(directory)) == ['b', 'c']
+
+
+@case('local')
+def names_can_change_places(directory: Path) -> None:
+    (directory / 'a').write_bytes(b'a')
+    (directory / 'd').mkdir()
+    (directory / 'd' / 'f').write_bytes(b'f')
+    _renameat2(directory / 'a', directory / 'd', RENAME_EXCHANGE)
+    assert (directory / 'd').read_bytes() == b'a'
+    assert (directory / 'a' / 'f').read_bytes() == b'f'
+
+
+@case(*STORES)
+def names_cannot_change_places_in_stores(directory: Path) -> None:
+    (directory / 'a').write_bytes(b'a')
+    (directory / 'b').write_bytes(b'b')
+    with fails_with(errno.EINVAL):
+        _renameat2(directory / 'a', directory / 'b', RENAME_EXCHANGE)
+    assert (directory / 'a').read_bytes() == b'a'
+
+
+@case('local')
+def symbolic_links_are_followed_by_the_kernel(directory: Path) -> None:
+    (directory / 'd').mkdir()
+    (directory / 'd' / 'f').write_bytes(b'f')
+    (directory / 'to-d').symlink_to('d')
+    (directory / 'loop').symlink_to('loop')
+    (directory / 'outside').symlink_to('/etc/hostname')
+    assert (directory / 'to-d' / 'f').read_bytes() == b'f'
+    assert (directory / 'to-d' / '..' / 'd').samefile(directory / 'd')
+    assert (directory / 'outside').read_bytes() == Path('/etc/hostname').read_bytes()
+    with fails_with(errno.EINVAL):
+        os.readlink(directory / 'd' / 'f')
+    with fails_with(errno.ELOOP):
+        (directory / 'loop').read_bytes()
+
+
+@case('local')
+def a_fifo_connects_two_programs(directory: Path) -> None:
+    os.mkfifo(directory / 'p')
+    child = os.fork()
+    if not child:
+        (directory / 'p').write_bytes(b'through')
+        os._exit(0)
+    assert (directory / 'p').read_bytes() == b'through'
+    os.waitpid(child, 0)
+
+
+@case()
+def a_working_directory_can_be_moved_and_removed(directory: Path) -> None:
+    (directory / 'd').mkdir()
+    before = os.open('.', os.O_RDONLY)
+    try:
+        os.chdir(directory / 'd')
+        Path('f').write_bytes(b'f')
+        (directory / 'd').rename(directory / 'e')
+        assert Path('f').read_bytes() == b'f'
+        assert os.getcwd() == str(directory / 'e')
+        Path('f').unlink()
+        (directory / 'e').rmdir()
+        with fails_with(errno.ENOENT):
+            Path('g').write_bytes(b'')
+    finally:
+        os.chdir(before)
+        os.close(before)
+
+
+@case()
+def access_is_answered(directory: Path) -> None:
+    (directory / 'f').touch()
+    assert os.access(directory / 'f', os.R_OK | os.W_OK)
+    assert not os.access(directory / 'f', os.X_OK)
+    assert os.access(directory, os.R_OK | os.W_OK | os.X_OK)
+    assert not os.access(directory / 'nothing', os.F_OK)
+
+
+if __name__ == '__main__':
+    posix.main(sys.argv[1], sys.argv[2], CASES)
