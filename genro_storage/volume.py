@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from genro_storage import paths
-from genro_storage.backends.base import ABSENT, Backend, Expected
+from genro_storage.backends.base import ABSENT, Backend, Expected, OpensDescriptors
 from genro_storage.cache.blocks import BlockCache
 from genro_storage.cache.entries import EntryCache, Known
 from genro_storage.config import Definition, Permissions
@@ -33,7 +33,7 @@ from genro_storage.errors import (
     StorageReadOnlyError,
 )
 from genro_storage.reading.fetcher import Fetcher
-from genro_storage.reading.reader import BlockReader, DirectReader, LatestReader, Reader
+from genro_storage.reading.reader import BlockReader, DescriptorReader, DirectReader, LatestReader, Reader
 from genro_storage.runtime import Clock, WorkerPool, WouldBlock
 from genro_storage.writing.shared import SharedFiles
 from genro_storage.writing.staging import StagedFile
@@ -345,6 +345,8 @@ class Volume:
         return entry
 
     def _reader(self, path: str, entry: Entry) -> Reader:
+        if isinstance(self.backend, OpensDescriptors):
+            return DescriptorReader(self.backend.open_descriptor(path))
         if self.backend.capabilities.instant:
             return DirectReader(path, entry, self.backend)
         return BlockReader(path, entry, self._fetcher, lambda: self._entries.doubt(path))

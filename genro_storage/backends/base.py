@@ -9,7 +9,7 @@ Threads: every method may be called from several threads at once. A method may w
 
 import enum
 from collections.abc import Sequence
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -127,3 +127,14 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Give back connections. Idempotent; nothing is called after it."""
+
+
+@runtime_checkable
+class OpensDescriptors(Protocol):
+    """A backend whose files are files of this machine: who reads one holds it, whatever happens to its name."""
+
+    def open_descriptor(self, path: str) -> int:
+        """A descriptor to read a file, for the caller to close.
+
+        Raises StorageNotFoundError, StorageIsADirectoryError, StorageUnsupportedError (no regular file).
+        """

@@ -89,6 +89,11 @@ class LocalBackend:
             finally:
                 os.close(descriptor)
 
+    def open_descriptor(self, path: str) -> int:
+        """See OpensDescriptors. A file that grows can be read on, and one that is replaced as it was."""
+        with self._locate(path) as place:
+            return self._open_file(path, place)
+
     def put(self, path: str, source: Source, *, expected: Expected = None) -> Entry:
         """See Backend. A link at the path is written through; mode and, where allowed, owner of a file stay."""
         with self._locate(path, follow=expected is not ABSENT, make_parents=True) as place:

@@ -3,6 +3,7 @@
 import gc
 import os
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from genro_storage import (
     StorageError,
     StorageExistsError,
     StorageIsADirectoryError,
+    StorageManager,
     StorageNode,
     StorageNotADirectoryError,
     StorageNotFoundError,
@@ -367,3 +369,27 @@ class _unraisable_ignored:  # noqa: N801 - reads as a function
         import sys
 
         sys.unraisablehook = self._hook
+
+
+def test_a_local_file_that_grows_can_be_read_on(tmp_path: Path) -> None:
+    with StorageManager() as storage:
+        storage.configure([{'name': 'logs', 'type': 'local', 'path': str(tmp_path)}])
+        log = tmp_path / 'server.log'
+        log.write_bytes(b'one\n')
+        with storage.node('logs:server.log').open('rb') as file:
+            assert file.read() == b'one\n'
+            with log.open('ab') as writer:
+                writer.write(b'two\n')
+            log.chmod(0o600)
+            assert file.read() == b'two\n'
+
+
+def test_a_local_file_that_is_replaced_is_read_as_it_was(tmp_path: Path) -> None:
+    with StorageManager() as storage:
+        storage.configure([{'name': 'here', 'type': 'local', 'path': str(tmp_path)}])
+        node = storage.node('here:file')
+        node.write_bytes(b'old')
+        with node.open('rb') as file:
+            node.write_bytes(b'new')
+            assert file.read() == b'old'
+        assert node.read_bytes() == b'new'
