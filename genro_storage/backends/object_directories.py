@@ -1,0 +1,366 @@
+"""Files and directories in the keys of an object store: their meaning, written once for every driver.
+
+Owns what an operation of Backend means on a store that has keys and no directories. A file is a key; a directory is
+what keys below it imply, or a marker, an empty object named ``path/``: mkdir makes one, and so does whatever removes
+the last entry, so that a directory never vanishes by itself. Of an object ``a`` beside ``a/b`` the directory is shown.
+Names that no path can express are hidden.
+
+Does not know how a request is made: ObjectRequests does, and every failure leaves that as a StorageError.
+
+Threads: safe; there is no state but the count of hidden names.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+from genro_storage import paths
+from genro_storage.backends.base import ABSENT, Capabilities, Expected, Source
+from genro_storage.backends.hidden_names import HiddenNames
+from genro_storage.backends.object_requests import ListingPage, ObjectRequests, StoredObject
+from genro_storage.backends.oserrors import not_encodable, refuse_removing_root, refuse_rename
+from genro_storage.entry import Entry, Kind, Version
+from genro_storage.errors import (
+    StorageConflictError,
+    StorageError,
+    StorageExistsError,
+    StorageIsADirectoryError,
+    StorageNotADirectoryError,
+    StorageNotEmptyError,
+    StorageNotFoundError,
+    StorageUnsupportedError,
+)
+from genro_storage.runtime import about_to_block
+
+log = logging.getLogger(__name__)
+
+
+class ObjectDirectories:
+    """A Backend over ObjectRequests: what lies below ``prefix``, which is normalised."""
+
+    def __init__(self, requests: ObjectRequests, prefix: str = '') -> None:
+        self._requests = requests
+        self._prefix = prefix
+        self.hidden = HiddenNames(requests.destination)
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}({self.destination!r})'
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See Backend."""
+        return Capabilities(strong_versions=True, conditional_put=True, real_directories=False)
+
+    @property
+    def destination(self) -> str:
+        """See Backend."""
+        return self._requests.destination
+
+    # Looking
+
+    def stat(self, path: str) -> Entry:
+        """See Backend. The times of directories are not known."""
+        self._begin(path)
+        entry = self._find(path)
+        if entry is None:
+            raise StorageNotFoundError(f'{self._shown(path)}: nothing is there')
+        return entry
+
+    def list_directory(self, path: str) -> Sequence[Entry]:
+        """See Backend."""
+        self._begin(path)
+        entries = self._children(path)
+        if entries is None:
+            self._require_directory(path)
+            return []
+        return entries
+
+    def read_range(self, path: str, offset: int, size_bytes: int, version: Version | None) -> bytes:
+        """See Backend."""
+        self._begin(path)
+        if not size_bytes or not path:
+            self._file(path)
+            return b''
+        try:
+            return self._requests.read(self._key(path), offset, size_bytes, version.tag if version else None)
+        except StorageConflictError as error:
+            raise StorageConflictError(f'{self._shown(path)} has changed since it was opened') from error
+        except StorageNotFoundError as error:
+            if version is not None:
+                raise StorageConflictError(f'{self._shown(path)} is gone since it was opened') from error
+            self._file(path)
+            raise
+
+    # Writing
+
+    def put(self, path: str, source: Source, *, expected: Expected = None) -> Entry:
+        """See Backend. The modification time is the server's, asked for afterwards."""
+        self._begin(path)
+        self._check_target(path, expected)
+        with self._requests.upload(self._key(path), source) as commit:
+            tag = self._commit(path, expected, commit)
+        return self._stored(path, source.size_bytes, tag)
+
+    def make_directory(self, path: str) -> None:
+        """See Backend."""
+        self._begin(path)
+        if self._find(path) is not None:
+            raise StorageExistsError(f'{self._shown(path)} exists')
+        self._require_directory(paths.parent(path))
+        marker = self._below(path)
+        try:
+            self._requests.mark(marker, ABSENT)
+        except StorageConflictError as error:
+            raise StorageExistsError(f'{self._shown(path)} exists') from error
+        except StorageUnsupportedError:
+            self._requests.mark(marker)
+
+    def set_mtime(self, path: str, mtime_ns: int) -> None:
+        """See Backend. LastModified is the server's own."""
+        raise StorageUnsupportedError(f'{self._shown(path)}: an object store does not let the time be set')
+
+    def usage(self) -> None:
+        """See Backend. A bucket has no size."""
+
+    # Removing, moving, copying
+
+    def remove_file(self, path: str) -> None:
+        """See Backend."""
+        self._begin(path)
+        self._file(path)
+        self._requests.remove(self._key(path))
+        self._keep(paths.parent(path))
+
+    def remove_directory(self, path: str) -> None:
+        """See Backend."""
+        self._begin(path)
+        refuse_removing_root(path, self._shown(path))
+        marker = self._below(path)
+        (below,) = self._requests.first_keys([marker], 2)
+        if not below:
+            self._require_directory(path)
+        if any(key != marker for key in below):
+            raise StorageNotEmptyError(f'{self._shown(path)} is not empty')
+        self._requests.remove(marker)
+        self._keep(paths.parent(path))
+
+    def rename(self, source: str, target: str) -> None:
+        """See Backend. Copies, then removals: nothing is removed before all of it has arrived."""
+        self._begin(source, target)
+        refuse_rename(source, target, self._shown(source))
+        moving = self.stat(source)
+        self._require_directory(paths.parent(target))
+        if source == target:
+            return
+        self._refuse_replacing(moving, target)
+        if moving.is_directory:
+            self._move_below(self._below(source), self._below(target))
+        else:
+            self._requests.copy(self._key(source), self._key(target), moving.size_bytes)
+            self._requests.remove(self._key(source))
+        self._keep(paths.parent(source))
+
+    def copy(self, source: str, target: str) -> Entry:
+        """See Backend."""
+        self._begin(source, target)
+        entry = self._file(source)
+        self._check_target(target, None)
+        self._requests.copy(self._key(source), self._key(target), entry.size_bytes)
+        return self.stat(target)
+
+    def close(self) -> None:
+        """See Backend."""
+        self._requests.close()
+
+    # What is where
+
+    def _find(self, path: str) -> Entry | None:
+        """What is at a path. The root is a directory, if there is the bucket: raises StorageNotFoundError."""
+        if not path:
+            self._requests.first_keys([self._below('')], 1)
+            return Entry('', Kind.DIRECTORY)
+        ((stored, below),) = self._requests.look([(self._key(path), self._below(path))])
+        return _entry(paths.basename(path), stored, below)
+
+    def _children(self, path: str) -> list[Entry] | None:
+        """The entries of a directory, or None where there is not even a marker."""
+        prefix = self._below(path)
+        entries: dict[str, Entry] = {}
+        there = not path
+        for page in self._requests.pages(prefix, '/'):
+            there = there or bool(page.objects or page.prefixes)
+            for entry in entries_of(page, prefix):
+                if self.hidden.shows(path, entry.name) and (entry.is_directory or entry.name not in entries):
+                    entries[entry.name] = entry
+        return list(entries.values()) if there else None
+
+    def _file(self, path: str) -> Entry:
+        entry = self.stat(path)
+        if entry.is_directory:
+            raise StorageIsADirectoryError(f'{self._shown(path)} is a directory')
+        return entry
+
+    def _require_directory(self, path: str) -> None:
+        if not self.stat(path).is_directory:
+            raise StorageNotADirectoryError(f'{self._shown(path)} is not a directory')
+
+    def _keep(self, path: str) -> None:
+        """See to it that a directory outlives its last entry."""
+        # After the removal, not before: of two that remove the last two entries at once, one at least sees none left.
+        if path and not self._requests.first_keys([self._below(path)], 1)[0]:
+            self._requests.mark(self._below(path))
+
+    # What may be written
+
+    def _check_target(self, path: str, expected: Expected) -> None:
+        """What no condition of a write can say: that neither the path is a directory nor a parent of it a file."""
+        parent = paths.parent(path)
+        below, beside = self._requests.first_keys([self._below(path), self._below(parent)], 1)
+        if below or not path:
+            error = StorageExistsError if expected is ABSENT else StorageIsADirectoryError
+            raise error(f'{self._shown(path)} is a directory')
+        # Where anything is below the parent already, all above are directories: the cheap and usual answer.
+        if not parent or beside:
+            return
+        blocking = self._file_among(parent)
+        if blocking is not None:
+            raise StorageNotADirectoryError(f'{self._shown(path)}: {blocking!r} is a file')
+
+    def _file_among(self, path: str) -> str | None:
+        """The file that stands where this directory or one above it should be, or None."""
+        names = path.split('/')
+        above = ['/'.join(names[:count]) for count in range(1, len(names) + 1)]
+        found = self._requests.look([(self._key(directory), self._below(directory)) for directory in above])
+        return next(
+            (place for place, (stored, below) in zip(above, found, strict=True) if stored is not None and not below),
+            None,
+        )
+
+    def _commit(self, path: str, expected: Expected, commit: Callable[[Expected], str]) -> str:
+        """Send the request that makes a content visible, under the condition that was asked for; its tag."""
+        try:
+            return commit(expected)
+        except StorageConflictError as error:
+            raise self._unexpected(path, expected) from error
+        except StorageNotFoundError as error:
+            # A version where nothing is. A missing bucket is a 404 too; looking at the root then says so.
+            if not isinstance(expected, Version):
+                raise
+            self._find('')
+            raise self._unexpected(path, expected) from error
+        except StorageUnsupportedError:
+            if expected is None:
+                raise
+        entry = self._find(path)
+        if (entry is None) != (expected is ABSENT) or (entry is not None and entry.version != expected):
+            raise self._unexpected(path, expected)
+        return commit(None)
+
+    def _unexpected(self, path: str, expected: Expected) -> StorageExistsError | StorageConflictError:
+        if expected is ABSENT:
+            return StorageExistsError(f'{self._shown(path)} exists')
+        return StorageConflictError(f'{self._shown(path)} has changed since it was opened, or is gone')
+
+    def _stored(self, path: str, size_bytes: int, tag: str) -> Entry:
+        # The answer to a PUT has the ETag but no LastModified, and its Date is not the same: of an object in parts
+        # Amazon shows the time at which the upload began. Asking keeps this entry equal to what stat says next.
+        stored = self._requests.head(self._key(path))
+        if stored is None or stored.tag != tag:
+            # Somebody replaced it already; what was stored here is still what this put returns.
+            stored = StoredObject('', size_bytes, stored.mtime_s if stored else 0, tag)
+        return _file_entry(paths.basename(path), stored)
+
+    def _refuse_replacing(self, moving: Entry, target: str) -> None:
+        there = self._find(target)
+        if there is None:
+            return
+        if there.is_directory and not moving.is_directory:
+            raise StorageIsADirectoryError(f'{self._shown(target)} is a directory and a file cannot replace it')
+        if moving.is_directory and not there.is_directory:
+            raise StorageNotADirectoryError(f'{self._shown(target)} is a file and a directory cannot replace it')
+        if there.is_directory:
+            marker = self._below(target)
+            if any(key != marker for key in self._requests.first_keys([marker], 2)[0]):
+                raise StorageNotEmptyError(f'{self._shown(target)} is not empty')
+
+    def _move_below(self, source: str, target: str) -> None:
+        """Copy all keys below a prefix to below another and then remove them.
+
+        A failure to copy leaves the old ones alone; what was copied until then is removed again.
+        """
+        sizes = {stored.key: stored.size_bytes for page in self._requests.pages(source, '') for stored in page.objects}
+        copied: list[str] = []
+
+        def copy(key: str) -> None:
+            new = target + key.removeprefix(source)
+            if key.endswith('/') and not sizes[key]:
+                # A marker is as good new, and SeaweedFS does not find it as the source of a copy.
+                self._requests.mark(new)
+            else:
+                self._requests.copy(key, new, sizes[key])
+            copied.append(new)
+
+        try:
+            self._requests.each(copy, sizes)
+        except BaseException:
+            self._take_back(copied)
+            raise
+        self._requests.remove_all([*sizes, *implied_markers(source, sizes)])
+
+    def _take_back(self, copied: Sequence[str]) -> None:
+        try:
+            self._requests.remove_all(copied)
+        except StorageError as error:
+            log.warning('%s: %d copies of a move that failed remain: %s', self.destination, len(copied), error)
+
+    # Paths and keys
+
+    def _key(self, path: str) -> str:
+        """The key of a file."""
+        return f'{self._prefix}/{path}' if self._prefix else path
+
+    def _below(self, path: str) -> str:
+        """The beginning of all keys below a directory, and the key of its marker; '' for a whole bucket."""
+        key = self._key(path).rstrip('/')
+        return f'{key}/' if key else ''
+
+    def _begin(self, *given: str) -> None:
+        """Before any request. Raises WouldBlock, and StoragePathError for bytes that are not UTF-8, as keys are."""
+        about_to_block()
+        for path in given:
+            try:
+                path.encode()
+            except UnicodeEncodeError as error:
+                raise not_encodable(self._shown(path)) from error
+
+    def _shown(self, path: str) -> str:
+        return repr(f'{self.destination}/{path}') if path else repr(self.destination)
+
+
+def entries_of(page: ListingPage, prefix: str) -> list[Entry]:
+    """The entries in one page of a listing up to '/', whatever their names; without the marker."""
+    directories = [Entry(found[len(prefix) : -1], Kind.DIRECTORY) for found in page.prefixes]
+    files = [_file_entry(stored.key[len(prefix) :], stored) for stored in page.objects if stored.key != prefix]
+    return directories + files
+
+
+def implied_markers(prefix: str, keys: Iterable[str]) -> list[str]:
+    """The markers that could be at and below a prefix, deepest first.
+
+    Amazon has only those that were put. SeaweedFS keeps every directory that a key implied and goes on listing it,
+    until it is removed by this name.
+    """
+    depth = prefix.count('/')
+    split = [key.split('/') for key in keys]
+    markers = {'/'.join(names[:count]) + '/' for names in split for count in range(depth, len(names))}
+    return sorted(markers, key=lambda marker: -marker.count('/'))
+
+
+def _entry(name: str, stored: StoredObject | None, below: Sequence[str]) -> Entry | None:
+    if below:
+        return Entry(name, Kind.DIRECTORY)
+    return _file_entry(name, stored) if stored is not None else None
+
+
+def _file_entry(name: str, stored: StoredObject) -> Entry:
+    version = Version(stored.tag, strong=True)
+    return Entry(name, Kind.FILE, stored.size_bytes, stored.mtime_s * 1_000_000_000, version)

@@ -1,0 +1,90 @@
+"""What an object store is asked for, by exact keys: the protocol between ObjectDirectories and its drivers.
+
+Owns the shape of the requests and of their answers, no meaning and no transport. Threads: values, and a protocol whose
+methods several threads may call at once.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from genro_storage.backends.base import Expected, Source
+
+T = TypeVar('T')
+
+
+class StoredObject(msgspec.Struct, frozen=True, gc=False):
+    """A key and what a HEAD or a listing tells of it; ``tag`` is the ETag without quotes, times are whole seconds.
+
+    Whole seconds, because listings may hold milliseconds and the header of a HEAD cannot.
+    """
+
+    key: str
+    size_bytes: int
+    mtime_s: int
+    tag: str
+
+
+class ListingPage(msgspec.Struct, frozen=True, gc=False):
+    """Some of the keys below a prefix and, of a listing up to a delimiter, the longer prefixes that it ended at."""
+
+    objects: Sequence[StoredObject]
+    prefixes: Sequence[str] = ()
+
+
+class ObjectRequests(Protocol):
+    """What an object store is asked for. Keys are exact, with all their slashes and control characters.
+
+    A missing bucket raises StorageNotFoundError that names it, from all but ``head`` and ``look``'s first half, which
+    cannot tell it from a missing key.
+    """
+
+    @property
+    def destination(self) -> str:
+        """See Backend."""
+
+    def look(self, places: Sequence[tuple[str, str]]) -> list[tuple[StoredObject | None, list[str]]]:
+        """For each (key, prefix) the object of that key and the first key below that prefix; all asked at once."""
+
+    def first_keys(self, prefixes: Sequence[str], limit: int) -> list[list[str]]:
+        """The first keys below each prefix; all asked at once."""
+
+    def head(self, key: str) -> StoredObject | None:
+        """The object of a key."""
+
+    def pages(self, prefix: str, delimiter: str) -> Iterator[ListingPage]:
+        """All keys that begin with a prefix; with a delimiter only up to the next one."""
+
+    def read(self, key: str, offset: int, size_bytes: int, tag: str | None) -> bytes:
+        """Bytes of an object, empty behind its end.
+
+        Raises StorageNotFoundError; StorageConflictError if its tag is another.
+        """
+
+    def upload(self, key: str, source: Source) -> AbstractContextManager[Callable[[Expected], str]]:
+        """Bring a source close to a key; the function makes it visible there, under a condition, and returns its tag.
+
+        It raises StorageConflictError where the condition does not hold, StorageNotFoundError where a version is
+        expected and nothing is there, StorageUnsupportedError where the server knows no conditions. Leaving the
+        ``with`` without it leaves nothing behind.
+        """
+
+    def mark(self, key: str, expected: Expected = None) -> None:
+        """Store an empty object. Raises as the function of ``upload`` does."""
+
+    def remove(self, key: str) -> None:
+        """Remove a key; that there is none is no error."""
+
+    def remove_all(self, keys: Sequence[str]) -> None:
+        """Remove many keys, in this order where the store removes in order. Raises StorageIOError if some stayed."""
+
+    def copy(self, source: str, target: str, size_bytes: int) -> None:
+        """Copy an object to another key inside the store."""
+
+    def each(self, function: Callable[[T], None], items: Iterable[T]) -> None:
+        """Call a function for each item, several at a time; the first failure, once all that had begun have ended."""
+
+    def close(self) -> None:
+        """Give back connections. Idempotent."""

@@ -1,0 +1,195 @@
+"""Signed requests to one bucket of S3 and what its refusals mean.
+
+Owns the address of a bucket, the bodies of requests and the one place where an answer becomes an error. Does not know
+what a request is for.
+
+Threads: safe.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from urllib.parse import urlsplit
+
+import msgspec
+
+from genro_storage.backends import object_store_xml as xml
+from genro_storage.backends.base import Source
+from genro_storage.backends.copying import read_exactly
+from genro_storage.backends.object_store_http import Answer, Exchange, HttpConnections, Message
+from genro_storage.backends.object_store_signing import EMPTY_SHA256, Signer
+
+# The table of codes and statuses belongs to the protocol, not to the library it was first written for.
+from genro_storage.backends.s3_errors import from_response
+from genro_storage.entry import Extent
+from genro_storage.errors import StorageError, StorageUnavailableError
+
+# Read, hashed and sent at a time: one limit of silence each, and all that an upload holds of a part.
+_PIECE_BYTES = 1 << 20
+
+# Requests that one thread has under way at once: a check of a deep path should not open a connection for each level.
+_AT_ONCE = 8
+
+_NOTHING: Mapping[str, str] = {}
+
+
+class S3Address(msgspec.Struct, frozen=True):
+    """Where a bucket is: ``endpoint`` is a URL, which in virtual-host style holds the bucket's name."""
+
+    bucket: str
+    endpoint: str
+    region: str
+    virtual_host: bool = False
+
+    @property
+    def host(self) -> str:
+        """What the Host header says."""
+        return urlsplit(self.endpoint).netloc.rpartition('@')[2]
+
+    @property
+    def path(self) -> str:
+        """The path before a key."""
+        base = urlsplit(self.endpoint).path.rstrip('/')
+        return f'{base}/' if self.virtual_host else f'{base}/{self.bucket}/'
+
+    @property
+    def is_plain_http(self) -> bool:
+        """Whether nothing is encrypted."""
+        return urlsplit(self.endpoint).scheme == 'http'
+
+
+class SignedBody:
+    """A Body that knows its hash, which is part of the signature."""
+
+    size_bytes: int
+
+    def pieces(self) -> Iterable[bytes]:
+        """See Body."""
+        raise NotImplementedError
+
+    def sha256(self) -> str:
+        """In hexadecimal digits."""
+        digest = hashlib.sha256()
+        for piece in self.pieces():
+            digest.update(piece)
+        return digest.hexdigest()
+
+
+class BytesBody(SignedBody):
+    """Bytes in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self.size_bytes = len(data)
+        self._data = data
+
+    def pieces(self) -> Iterable[bytes]:
+        """See Body."""
+        return (self._data,)
+
+
+class SourceBody(SignedBody):
+    """A part of a source, read as it is sent, and before that once for its hash; memory does not grow with it."""
+
+    def __init__(self, source: Source, extent: Extent) -> None:
+        self.size_bytes = extent.size_bytes
+        self._source = source
+        self._extent = extent
+
+    def pieces(self) -> Iterator[bytes]:
+        """See Body. Raises StorageIOError if the source ends early; the hash finds that before anything is sent."""
+        for offset in range(self._extent.offset, self._extent.end, _PIECE_BYTES):
+            yield read_exactly(self._source, offset, min(_PIECE_BYTES, self._extent.end - offset))
+
+
+def body_of(source: Source, extent: Extent) -> SignedBody:
+    """A part of a source as a body."""
+    if extent.size_bytes > _PIECE_BYTES:
+        return SourceBody(source, extent)
+    return BytesBody(read_exactly(source, extent.offset, extent.size_bytes))
+
+
+class S3Request(msgspec.Struct, frozen=True):
+    """A method on a key, or on the bucket where there is none.
+
+    ``repeatable``: to do it twice is to do it once. ``allowed_status``: an answer beside 2xx and no error.
+    """
+
+    method: str
+    key: str
+    query: Mapping[str, str] = _NOTHING
+    headers: Mapping[str, str] = _NOTHING
+    body: SignedBody | None = None
+    repeatable: bool = True
+    allowed_status: int = 200
+
+
+class S3Channel:
+    """One bucket and the connections to it."""
+
+    def __init__(self, address: S3Address, signer: Signer, destination: str, timeout_s: float) -> None:
+        self.address = address
+        self._signer = signer
+        self._destination = destination
+        self._connections = HttpConnections(address.endpoint, timeout_s)
+
+    def ask(self, request: S3Request) -> Answer:
+        """Send a request and wait for its answer. Raises a StorageError for any but 2xx and what is allowed."""
+        return self._settle(request, self._begin(request))
+
+    def ask_all(self, requests: Sequence[S3Request]) -> list[Answer]:
+        """The same for several, under way at the same time."""
+        answers = []
+        for start in range(0, len(requests), _AT_ONCE):
+            answers += self._ask_some(requests[start : start + _AT_ONCE])
+        return answers
+
+    def what(self, key: str) -> str:
+        """How messages name a key."""
+        return f'{self._destination}: {key!r}'
+
+    def close(self) -> None:
+        """Close the connections. Idempotent."""
+        self._connections.close()
+
+    def _ask_some(self, requests: Sequence[S3Request]) -> list[Answer]:
+        with ExitStack() as abandoning:
+            exchanges = []
+            for request in requests:
+                exchanges.append(self._begin(request))
+                abandoning.callback(exchanges[-1].abandon)
+            answers = [self._settle(request, exchange) for request, exchange in zip(requests, exchanges, strict=True)]
+            abandoning.pop_all()
+            return answers
+
+    def _begin(self, request: S3Request) -> Exchange:
+        digest = request.body.sha256() if request.body is not None else EMPTY_SHA256
+        path = self.address.path + request.key
+        target, headers = self._signer.sign(request.method, path, request.query, request.headers, digest)
+        message = Message(request.method, target, headers, request.body, request.repeatable)
+        return self._connections.begin(message, self.what(request.key))
+
+    def _settle(self, request: S3Request, exchange: Exchange) -> Answer:
+        answer = exchange.receive()
+        if answer.status == request.allowed_status != 200:
+            return answer
+        # A copy or a completion that fails after a while has said 200 already (S3 API reference, CopyObject).
+        error = xml.error_of(answer.body) if answer.status >= 300 or request.method != 'GET' else None
+        if answer.status < 300 and error is None:
+            return answer
+        raise self._refusal(request, answer, error)
+
+    def _refusal(self, request: S3Request, answer: Answer, error: xml.S3Error | None) -> StorageError:
+        status = answer.status if answer.status >= 300 else 500
+        said = {
+            'Error': {'Code': error.code, 'Message': error.message} if error is not None else {},
+            'ResponseMetadata': {'HTTPStatusCode': status},
+        }
+        refusal = from_response(said, self.address.bucket, self.what(request.key))
+        region = answer.headers.get('x-amz-bucket-region')
+        if region is not None and region != self.address.region:
+            return type(refusal)(f'{refusal} (it is in {region!r}, this asked for {self.address.region!r})')
+        return refusal
+
+    def malformed(self, key: str, error: ValueError | KeyError) -> StorageError:
+        """The error for an answer that is not what S3 says it should be."""
+        return StorageUnavailableError(f'{self.what(key)}: {error!r} in the answer; is this an S3 server?')

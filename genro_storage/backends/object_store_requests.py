@@ -1,0 +1,202 @@
+"""Requests to one bucket of S3: ObjectRequests with keys exactly as they are.
+
+Owns which requests there are and what their answers mean. Ranges are read through obstore. Everything else is asked for
+by signed requests of our own, which are as fast and can what obstore cannot: its paths name neither a marker (``d/``
+becomes ``d``) nor a key with a control character; its listings fail as a whole on one such key, or show another name
+for it, and always fetch a thousand keys where one would do; its completion of an upload takes no condition; and its
+failures do not tell a timeout from a refusal but by text.
+
+Threads: safe; connections and workers are shared by all. A forked child makes its own.
+"""
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+from genro_storage.backends import object_store_xml as xml
+from genro_storage.backends.base import Expected, Source
+from genro_storage.backends.object_requests import ListingPage, StoredObject
+from genro_storage.backends.object_store_channel import BytesBody, S3Channel, S3Request
+from genro_storage.backends.object_store_http import Answer
+from genro_storage.backends.object_store_reading import ObstoreReader
+from genro_storage.backends.object_store_transfers import S3Transfers, each_on
+from genro_storage.backends.per_process import PerProcess
+from genro_storage.errors import StorageIOError
+from genro_storage.runtime import WorkerPool
+
+T = TypeVar('T')
+
+# Copies are made by the server and cost a round trip each.
+_WORKERS = 16
+
+# DeleteObjects takes no more.
+_REMOVED_AT_ONCE = 1_000
+
+# RFC 9110, 15.5.5 and 15.5.17; 206 is a range, where 200 would be everything.
+_NOT_FOUND = 404
+_RANGE_NOT_SATISFIABLE = 416
+_PARTIAL = 206
+
+# How long close waits for workers; what is under way then goes with the process.
+_CLOSE_TIMEOUT_S = 1.0
+
+
+class S3Connection:
+    """What one process has of a bucket: the channel, the reader and the workers."""
+
+    def __init__(self, channel: S3Channel, reader: ObstoreReader) -> None:
+        self.channel = channel
+        self.reader = reader
+        self.pool = WorkerPool('object-store', _WORKERS)
+        self.transfers = S3Transfers(channel)
+
+    def close(self) -> None:
+        """Idempotent."""
+        self.pool.close(_CLOSE_TIMEOUT_S)
+        self.transfers.close(_CLOSE_TIMEOUT_S)
+        self.channel.close()
+
+
+class S3Requests:
+    """See ObjectRequests. ``connect`` is called once in each process, on first use."""
+
+    def __init__(self, destination: str, connect: Callable[[], S3Connection]) -> None:
+        self._destination = destination
+        self._process = PerProcess(connect)
+
+    @property
+    def destination(self) -> str:
+        """See Backend."""
+        return self._destination
+
+    def look(self, places: Sequence[tuple[str, str]]) -> list[tuple[StoredObject | None, list[str]]]:
+        """See ObjectRequests."""
+        # The listing's answer first: that of a HEAD has no body, and says less of what is wrong.
+        requests = [request for key, prefix in places for request in (_first(prefix, 1), _head(key))]
+        answers = self._channel.ask_all(requests)
+        return [
+            (self._described(key, heads), self._keys(prefix, listed))
+            for (key, prefix), listed, heads in zip(places, answers[::2], answers[1::2], strict=True)
+        ]
+
+    def first_keys(self, prefixes: Sequence[str], limit: int) -> list[list[str]]:
+        """See ObjectRequests."""
+        answers = self._channel.ask_all([_first(prefix, limit) for prefix in prefixes])
+        return [self._keys(prefix, answer) for prefix, answer in zip(prefixes, answers, strict=True)]
+
+    def head(self, key: str) -> StoredObject | None:
+        """See ObjectRequests."""
+        return self._described(key, self._channel.ask(_head(key)))
+
+    def pages(self, prefix: str, delimiter: str) -> Iterator[ListingPage]:
+        """See ObjectRequests."""
+        query = {'list-type': '2', 'encoding-type': 'url', 'prefix': prefix}
+        if delimiter:
+            query['delimiter'] = delimiter
+        token: str | None = ''
+        while token is not None:
+            asked = query | ({'continuation-token': token} if token else {})
+            page, token = self._page(prefix, self._channel.ask(S3Request('GET', '', asked)))
+            yield page
+
+    def read(self, key: str, offset: int, size_bytes: int, tag: str | None) -> bytes:
+        """See ObjectRequests."""
+        connection = self._process.get()
+        data = connection.reader.read(key, offset, size_bytes, tag, connection.channel.what(key))
+        if data is not None:
+            return data
+        headers = {'range': f'bytes={offset}-{offset + size_bytes - 1}'}
+        if tag is not None:
+            headers['if-match'] = f'"{tag}"'
+        answer = connection.channel.ask(S3Request('GET', key, headers=headers, allowed_status=_RANGE_NOT_SATISFIABLE))
+        if answer.status == _RANGE_NOT_SATISFIABLE:
+            return b''
+        # A server may answer with everything instead (RFC 9110, 14.2).
+        return answer.body if answer.status == _PARTIAL else answer.body[offset : offset + size_bytes]
+
+    def upload(self, key: str, source: Source) -> AbstractContextManager[Callable[[Expected], str]]:
+        """See ObjectRequests."""
+        return self._process.get().transfers.upload(key, source)
+
+    def mark(self, key: str, expected: Expected = None) -> None:
+        """See ObjectRequests."""
+        self._process.get().transfers.put(key, BytesBody(b''), expected)
+
+    def remove(self, key: str) -> None:
+        """See ObjectRequests."""
+        self._channel.ask(S3Request('DELETE', key))
+
+    def remove_all(self, keys: Sequence[str]) -> None:
+        """See ObjectRequests."""
+        # One by one what XML cannot name; first, because directories whose names it can may hold these.
+        for key in keys:
+            if not xml.is_expressible(key):
+                self.remove(key)
+        named = [key for key in keys if xml.is_expressible(key)]
+        for start in range(0, len(named), _REMOVED_AT_ONCE):
+            self._remove_batch(named[start : start + _REMOVED_AT_ONCE])
+
+    def copy(self, source: str, target: str, size_bytes: int) -> None:
+        """See ObjectRequests."""
+        self._process.get().transfers.copy(source, target, size_bytes)
+
+    def each(self, function: Callable[[T], None], items: Iterable[T]) -> None:
+        """See ObjectRequests."""
+        each_on(self._process.get().pool, function, items, _WORKERS)
+
+    def close(self) -> None:
+        """See ObjectRequests."""
+        connection = self._process.take()
+        if connection is not None:
+            connection.close()
+
+    @property
+    def _channel(self) -> S3Channel:
+        return self._process.get().channel
+
+    def _remove_batch(self, keys: Sequence[str]) -> None:
+        body = xml.removal(keys)
+        # Amazon wants a checksum here beside the signature.
+        checksum = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+        request = S3Request('POST', '', {'delete': ''}, {'content-md5': checksum}, BytesBody(body))
+        answer = self._channel.ask(request)
+        try:
+            kept = xml.kept_keys(answer.body) if answer.body else []
+        except ValueError as error:
+            raise self._channel.malformed('', error) from error
+        if kept:
+            raise StorageIOError(
+                f'{self._destination}: {len(kept)} of {len(keys)} keys were not removed; '
+                f'{kept[0].key!r}: {kept[0].code} {kept[0].message}'
+            )
+
+    def _described(self, key: str, answer: Answer) -> StoredObject | None:
+        if answer.status == _NOT_FOUND:
+            return None
+        headers = answer.headers
+        try:
+            moment = parsedate_to_datetime(headers['last-modified'])
+            tag = xml.tag_of(headers['etag'])
+            return StoredObject(key, int(headers['content-length']), int(moment.timestamp()), tag)
+        except (KeyError, ValueError) as error:
+            raise self._channel.malformed(key, error) from error
+
+    def _keys(self, prefix: str, answer: Answer) -> list[str]:
+        return [stored.key for stored in self._page(prefix, answer)[0].objects]
+
+    def _page(self, prefix: str, answer: Answer) -> tuple[ListingPage, str | None]:
+        try:
+            return xml.listing(answer.body)
+        except (KeyError, ValueError) as error:
+            raise self._channel.malformed(prefix, error) from error
+
+
+def _head(key: str) -> S3Request:
+    return S3Request('HEAD', key, allowed_status=_NOT_FOUND)
+
+
+def _first(prefix: str, limit: int) -> S3Request:
+    return S3Request('GET', '', {'list-type': '2', 'encoding-type': 'url', 'prefix': prefix, 'max-keys': str(limit)})
