@@ -10,7 +10,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from fusefs import ops
 from fusefs.handles import Item, OpenDirectory, OpenFile
@@ -19,6 +19,7 @@ from fusefs.trees.base import Tree, refuse
 from fusefs.trees.boundaries import is_network, is_ours, mount_of_device
 from fusefs.trees.caller import as_caller
 from fusefs.trees.descriptors import Descriptors
+from fusefs.trees.local_file import SET_ID_BITS, LocalFile
 from fusefs.trees.statx import Identity, Status, statx
 from fusefs.trees.synthetic import EmptyTree
 from genro_storage import paths
@@ -29,56 +30,9 @@ from genro_storage.volume import Volume
 log = logging.getLogger(__name__)
 
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2  # linux/fs.h
-_SET_ID_BITS = stat.S_ISUID | stat.S_ISGID
 # Not for files opened on behalf of others: the alignment of O_DIRECT is the caller's buffer's, not ours.
 _NOT_OURS = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_DIRECT
 _libc = ctypes.CDLL(None, use_errno=True)  # for renameat2, which the os module lacks
-
-
-class LocalFile:
-    """An open local file."""
-
-    def __init__(self, inode: Inode, descriptor: int, await_network: Callable[[], None] = lambda: None) -> None:
-        self.inode = inode
-        self.descriptor = descriptor
-        self._await_network = await_network
-
-    def fileno(self) -> int | None:
-        return self.descriptor
-
-    def read(self, offset: int, size_bytes: int) -> bytes:
-        self._await_network()
-        return os.pread(self.descriptor, size_bytes, offset)
-
-    def write(self, offset: int, data: memoryview | bytes, *, kill_suidgid: bool) -> int:
-        self._await_network()
-        written = os.pwrite(self.descriptor, data, offset)
-        if kill_suidgid:
-            self.drop_set_id_bits()
-        return written
-
-    def truncate(self, size_bytes: int) -> None:
-        """Cut off, or lengthen with a hole."""
-        os.ftruncate(self.descriptor, size_bytes)
-
-    def drop_set_id_bits(self) -> None:
-        """What the kernel does at a write of anybody but root, and cannot see that somebody else is behind this one."""
-        mode = os.fstat(self.descriptor).st_mode
-        if mode & _SET_ID_BITS:
-            os.fchmod(self.descriptor, stat.S_IMODE(mode) & ~_SET_ID_BITS)
-
-    def flush(self) -> None:
-        self._await_network()
-        # Closing a duplicate tells what a network file system held back, as the program's own close would.
-        os.close(os.dup(self.descriptor))
-
-    def fsync(self, *, data_only: bool) -> None:
-        about_to_block()  # for a disk: seconds, if it is busy
-        (os.fdatasync if data_only else os.fsync)(self.descriptor)
-
-    def release(self) -> None:
-        self._await_network()
-        os.close(self.descriptor)
 
 
 class LocalTree(Tree):
@@ -170,8 +124,8 @@ class LocalTree(Tree):
                 os.chown(path, _or_none(request.new_uid), _or_none(request.new_gid))
             if request.mode is not None:
                 os.chmod(path, stat.S_IMODE(request.mode))
-            elif request.kill_suidgid and (mode := statx(descriptor).mode) & _SET_ID_BITS:
-                os.chmod(path, stat.S_IMODE(mode) & ~_SET_ID_BITS)
+            elif request.kill_suidgid and (mode := statx(descriptor).mode) & SET_ID_BITS:
+                os.chmod(path, stat.S_IMODE(mode) & ~SET_ID_BITS)
             if request.atime_ns is not None or request.mtime_ns is not None:
                 _set_times(path, descriptor, request)
         return self.attributes(inode, file)

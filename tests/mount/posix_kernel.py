@@ -1,6 +1,6 @@
 """Cases that need a kernel: mappings, locks, directory streams, holes, and what it does with their answers.
 
-Each gets the path of an empty directory. A program as posix.py is.
+Each gets the path of an empty directory.
 """
 
 import ctypes
@@ -8,18 +8,16 @@ import errno
 import fcntl
 import mmap
 import os
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.mount import posix
 from tests.mount.calls import Calls, OsCalls
-from tests.mount.posix import KINDS, STORES, Case, fails_with
+from tests.mount.posix import STORES, Table, fails_with
 
-CASES: list[Case] = []
+CASES = Table()
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.opendir.restype = _libc.readdir.restype = ctypes.c_void_p
@@ -41,7 +39,7 @@ def case(*on: str) -> Callable[[Callable[[Path], None]], Callable[[Path], None]]
             function(Path(calls.directory))
 
         run.__name__ = function.__name__
-        CASES.append(Case(run, on or KINDS))
+        CASES.case(*on)(run)
         return function
 
     return add
@@ -363,7 +361,3 @@ def access_is_answered(directory: Path) -> None:
     assert not os.access(directory / 'f', os.X_OK)
     assert os.access(directory, os.R_OK | os.W_OK | os.X_OK)
     assert not os.access(directory / 'nothing', os.F_OK)
-
-
-if __name__ == '__main__':
-    posix.main(sys.argv[1], sys.argv[2], CASES)

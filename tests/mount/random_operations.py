@@ -1,7 +1,7 @@
 """Random system calls on a mount and on a plain folder, which must answer alike.
 
-A program: `random_operations.py DIRECTORY REFERENCE SEED COUNT`. Two directories deep, with several descriptors open for
-reading and writing at a time; readers do not stay open, because those of a store keep the version that they opened.
+A program: `random_operations.py DIRECTORY REFERENCE SEED COUNT`. Two directories deep, with several descriptors open
+for reading and writing at a time; readers do not stay open, because those of a store keep the version that they opened.
 """
 
 import errno

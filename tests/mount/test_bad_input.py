@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -232,7 +233,11 @@ def test_a_killed_daemon_leaves_enotconn_and_a_new_mount_works_after_genro_umoun
         )
         assert reader.stdout is not None
         assert reader.stdout.readline() == 'ready\n'
+        daemon = os.pidfd_open(pid)
         os.kill(pid, signal.SIGKILL)
+        # Requests that are sent while it dies end with ECONNABORTED.
+        assert select.select([daemon], [], [], 10)[0]
+        os.close(daemon)
         said = run('ls', mountpoint).stderr
         assert os.strerror(errno.ENOTCONN) in said
         done = run(*MOUNT, '-c', config, mountpoint, env=env)

@@ -1,7 +1,4 @@
-"""The table of POSIX cases (posix.py) over each kind of mount through the kernel, and over one without a kernel.
-
-The cases that only a kernel can be asked for are in posix_kernel.py.
-"""
+"""The POSIX cases (posix_table) over each kind of mount through the kernel, and over two without a kernel."""
 
 import json
 import subprocess
@@ -13,14 +10,14 @@ import pytest
 
 from fusefs.filesystem import FileSystem
 from genro_storage import StorageManager
-from tests.mount import posix, posix_kernel
-from tests.mount.calls import InProcessCalls, Served, served
-from tests.mount.mounted import CHECKOUT, Mounted
+from tests.mount.inprocess_calls import InProcessCalls, Served, served
+from tests.mount.mounted import CHECKOUT, Mounted, run
+from tests.mount.posix import KINDS, Case
+from tests.mount.posix_table import TABLES
 
-#: All cases of a kind take about 10 s.
+#: All cases of a kind take up to 15 s.
 RUN_TIMEOUT_S = 50
 
-TABLES = {'posix': posix.CASES, 'posix_kernel': posix_kernel.CASES}
 THROUGH_KERNEL = [
     pytest.param(table, kind, case.name, id=f'{case.name}-{kind}')
     for table, cases in TABLES.items()
@@ -30,7 +27,7 @@ THROUGH_KERNEL = [
 #: A local mount is tested without a kernel too: its descriptors and inodes are the most intricate part.
 WITHOUT_KERNEL = [
     pytest.param(kind, case, id=f'{case.name}-{kind}')
-    for case in posix.CASES
+    for case in TABLES['calls']
     for kind in ('memory', 'local')
     if kind in case.on
 ]
@@ -49,9 +46,9 @@ class Outcomes:
         return self._of[table, kind].get(name, f'not reached; before it: {list(self._of[table, kind])[-1:]}')
 
     def _run(self, table: str, kind: str) -> dict[str, str]:
-        directory = self._tree.path(kind, table)
+        directory = self._tree.path(kind, f'posix-{table}')
         self._tree.run('mkdir', directory)
-        program = [sys.executable, '-m', f'tests.mount.{table}', kind, str(directory)]
+        program = [sys.executable, '-m', 'tests.mount.posix_table', table, kind, str(directory)]
         process = subprocess.Popen(program, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
         try:
             output, _ = process.communicate(timeout=RUN_TIMEOUT_S)
@@ -71,6 +68,18 @@ def test_through_the_kernel(outcomes: Outcomes, table: str, kind: str, name: str
     assert outcomes.get(table, kind, name) == ''
 
 
+@pytest.mark.parametrize('seed', range(4))
+@pytest.mark.parametrize('kind', KINDS)
+def test_random_operations_do_what_they_do_in_a_plain_folder(
+    everything: Mounted, tmp_path: Path, kind: str, seed: int
+) -> None:
+    directory = everything.path(kind, f'random-{seed}')
+    everything.run('mkdir', directory)
+    program = [sys.executable, '-m', 'tests.mount.random_operations', str(directory), str(tmp_path), str(seed), '250']
+    done = run(*program, cwd=CHECKOUT, timeout_s=RUN_TIMEOUT_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.fixture
 def without_kernel(tmp_path: Path) -> Iterator[Served]:
     folder = tmp_path / 'local'
@@ -84,7 +93,7 @@ def without_kernel(tmp_path: Path) -> Iterator[Served]:
 
 
 @pytest.mark.parametrize(('kind', 'case'), WITHOUT_KERNEL)
-def test_without_a_kernel_and_all_lookups_are_taken_back(without_kernel: Served, kind: str, case: posix.Case) -> None:
+def test_without_a_kernel_and_all_lookups_are_taken_back(without_kernel: Served, kind: str, case: Case) -> None:
     inodes = without_kernel.filesystem.inodes
     before = len(inodes)
     case.function(InProcessCalls(without_kernel, kind))

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,14 +62,13 @@ def mounted_by(place: World, *options: str) -> Iterator[Path]:
     uid = PLAIN_UID if IS_ROOT else os.geteuid()
     for path in (folder, config):
         os.chown(path, uid, -1)
-    home = {'HOME': str(place.directory), 'XDG_CACHE_HOME': str(place.directory / 'cache')}
-    done = place.run(*MOUNT, '-c', str(config), *options, str(place.mountpoint), **home)
+    done = place.run(*MOUNT, '-c', str(config), *options, str(place.mountpoint), HOME=str(place.directory))
     assert done.returncode == 0, done.stderr
     try:
         yield folder
     finally:
         if place.mounted() is not None:
-            done = place.run(*UMOUNT, str(place.mountpoint), **home)
+            done = place.run(*UMOUNT, str(place.mountpoint), HOME=str(place.directory))
             assert done.returncode == 0, done.stderr
             assert place.mounted() is None
         log = place.directory / '.local' / 'state' / 'genro-storage' / 'mount.log'
@@ -98,7 +98,7 @@ def test_fusermount3_unmounts_for_a_plain_user(plain: World) -> None:
 
 def test_nobody_else_gets_in_not_even_root(plain: World) -> None:
     if not IS_ROOT:
-        return  # only root can be somebody else
+        pytest.fail('only root can be somebody else')
     with mounted_by(plain):
         for uid in (0, OTHER_UID):
             for command in (['ls', str(plain.mountpoint)], ['stat', f'{plain.mountpoint}/local']):
@@ -135,7 +135,7 @@ def serve_others(tmp_path: Path) -> Iterator[Mounted]:
     folder = tmp_path / 'folder'
     folder.mkdir()
     folder.chmod(0o777)
-    definitions = [
+    definitions: list[dict[str, Any]] = [
         {'name': 'local', 'type': 'local', 'path': str(folder)},
         {'name': 'memory', 'type': 'memory'},
         {'name': 'open', 'type': 'memory', 'umask': '0o000', 'uid': OTHER_UID},

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -312,7 +313,7 @@ def test_fsync_of_a_local_file_and_a_large_commit_are_for_workers(fixture: Fixtu
     for mount, size, waits in (('local', 1, True), ('memory', 1, False), ('memory', 20 << 20, True)):
         nodeid, fh = fixture.create(fixture.find(mount).nodeid, f'f{size}')
         fixture.write(nodeid, fh, bytes(size))
-        assert blocks(lambda fh=fh, nodeid=nodeid: fixture.ask(ops.Fsync(*header(nodeid), fh, False, False))) is waits
+        assert blocks(partial(fixture.ask, ops.Fsync(*header(nodeid), fh, False, False))) is waits
         fixture.release(nodeid, fh)
 
 
@@ -346,7 +347,7 @@ def test_a_folder_on_a_network_is_for_workers_because_it_may_never_answer(
             ops.Getxattr(*header(file), 'user.x', 0),
             ops.Release(*header(file), fh, False),
         ):
-            assert blocks(lambda request=request: fixture.ask(request)), request
+            assert blocks(partial(fixture.ask, request)), request
         assert not blocks(lambda: fixture.find('far'))
         assert fixture.read(file, fh) == b'f'
         fixture.filesystem.close()

@@ -9,7 +9,7 @@ from fusefs import ops
 from fusefs.handles import HandleTable, Item, OpenDirectory
 from fusefs.inodes import Inode
 from fusefs.trees.base import Tree
-from fusefs.trees.local import LocalFile
+from fusefs.trees.local_file import LocalFile
 
 NAMES = [f'name-{number}' for number in range(100)]
 

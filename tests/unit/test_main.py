@@ -1,5 +1,6 @@
 """Arguments, messages and exit codes of the commands, as far as nothing is mounted."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize('command', [main.mount, main.umount])
 def test_without_a_mountpoint_it_says_how_it_is_used(
-    command: main.Callable[..., int], capsys: pytest.CaptureFixture[str]
+    command: Callable[[Sequence[str]], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as raised:
         command([])

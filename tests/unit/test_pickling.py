@@ -74,7 +74,7 @@ class TestInOneProcess:
 
     def test_one_cache_is_shared_by_all_mounts_of_a_file(self, tmp_path: Path) -> None:
         path = tmp_path / 'mounts.yaml'
-        mounts = [f'{{name: m{number}, type: memory}}' for number in range(5)]
+        mounts = [f'{{name: m{number}, type: memory, cache: disk}}' for number in range(5)]
         path.write_text(f'mounts: [{", ".join(mounts)}]\ncache: {{memory: 1MiB, path: {tmp_path}/cache}}\n')
         data = pickle.dumps(storage_of(path))
         storage = pickle.loads(data)
