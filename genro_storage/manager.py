@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from genro_storage import config, paths
 from genro_storage.backends import registry
-from genro_storage.cache.memory import MemoryBlockCache
+from genro_storage.cache.caches import BlockCaches
 from genro_storage.config import CacheSettings, Configuration, Definition, Source
 from genro_storage.errors import StorageConfigError, UnknownMountError
 from genro_storage.node import StorageNode
@@ -46,7 +46,8 @@ class StorageManager:
         self._volumes: dict[str, Volume] = {}
         self._origins: dict[str, Any] = {}  # name → what configured it, as pickles refer to it
         self._settings = CacheSettings()
-        self._cache = MemoryBlockCache(self._settings.memory_bytes)
+        self._caches = BlockCaches(self._settings, self.clock)
+        self._retired: list[BlockCaches] = []  # of earlier settings, which mounts may use still
         _managers[self._token] = self
 
     def __repr__(self) -> str:
@@ -120,28 +121,33 @@ class StorageManager:
             volumes = list(self._volumes.values())
             self._volumes.clear()
             self._origins.clear()
-        _close_all(volumes)
+            caches = [*self._retired, self._caches]
+            self._retired.clear()
+            self._caches = BlockCaches(self._settings, self.clock)
+        _close_all([*volumes, *caches])
 
     # Inside
 
     def _adopt(self, configuration: Configuration) -> None:
         with self._lock:
-            settings, cache = self._settings, self._cache
+            settings, caches = self._settings, self._caches
         if configuration.cache is not None and configuration.cache != settings:
             settings = configuration.cache
-            cache = MemoryBlockCache(settings.memory_bytes)
-        mounts = {mount.name: self._build(mount, settings, cache) for mount in configuration.mounts}
+            caches = BlockCaches(settings, self.clock)
+        mounts = {mount.name: self._build(mount, settings, caches) for mount in configuration.mounts}
         # Nothing can fail any more.
         with self._lock:
-            self._settings, self._cache = settings, cache
+            if caches is not self._caches:
+                self._retired.append(self._caches)
+            self._settings, self._caches = settings, caches
             replaced = [self._volumes[name] for name in mounts if name in self._volumes]
             self._volumes.update(mounts)
             self._origins.update((name, configuration.reference(name)) for name in mounts)
         _close_all(replaced)
 
-    def _build(self, definition: Definition, settings: CacheSettings, cache: MemoryBlockCache) -> Volume:
+    def _build(self, definition: Definition, settings: CacheSettings, caches: BlockCaches) -> Volume:
         backend = registry.create(definition, self.clock)
-        return Volume(definition, backend, cache, settings.path / 'staging', self.clock)
+        return Volume(definition, backend, caches.of(definition.cache), settings.path / 'staging', self.clock)
 
     def _references(self) -> list[tuple[str, Any]]:
         with self._lock:
@@ -157,16 +163,17 @@ class StorageManager:
     def _after_fork(self) -> None:
         """Locks may have been held and threads are gone: begin anew over the same definitions and backends."""
         self._lock = threading.Lock()
-        self._cache.after_fork()
+        for caches in (*self._retired, self._caches):
+            caches.after_fork()
         for volume in self._volumes.values():
             volume.after_fork()
 
 
-def _close_all(volumes: Iterable[Volume]) -> None:
-    """Close each, whatever happens to the others; raises what the first of them raised."""
+def _close_all(parts: Iterable[Volume | BlockCaches]) -> None:
+    """Close each in turn, whatever happens to the others; raises what one of them raised."""
     with ExitStack() as stack:
-        for volume in volumes:
-            stack.callback(volume.close, CLOSE_TIMEOUT_S)
+        for part in reversed(list(parts)):
+            stack.callback(part.close, CLOSE_TIMEOUT_S)
 
 
 def _restore(token: str, references: list[tuple[str, Any]]) -> StorageManager:

@@ -89,7 +89,7 @@ class TestManager:
 
         storage = StorageManager()
         storage.configure({'mounts': [{'name': 'm', 'type': 'memory'}], 'cache': {'memory': '1MiB'}})
-        cache, settings = storage._cache, storage._settings
+        cache, settings = storage._caches, storage._settings
         monkeypatch.delitem(registry._FACTORIES, MemoryDefinition)
         with pytest.raises(StorageConfigError, match='second'):
             storage.configure(
@@ -102,14 +102,14 @@ class TestManager:
                 }
             )
         assert storage.volume('m').definition.type == 'memory'
-        assert (storage._cache, storage._settings) == (cache, settings)
+        assert (storage._caches, storage._settings) == (cache, settings)
 
     def test_the_same_cache_settings_again_keep_the_one_cache(self) -> None:
         storage = StorageManager()
         storage.configure({'mounts': [{'name': 'a', 'type': 'memory'}], 'cache': {'memory': '1MiB'}})
-        cache = storage._cache
+        cache = storage._caches
         storage.configure({'mounts': [{'name': 'b', 'type': 'memory'}], 'cache': {'memory': '1MiB'}})
-        assert storage._cache is cache
+        assert storage._caches is cache
 
     def test_sources_of_wrong_kinds_and_missing_files(self, tmp_path: Path) -> None:
         storage = StorageManager()
