@@ -145,4 +145,4 @@ def test_a_stalled_mount_says_so_in_the_end(tmp_path: Path, s3_server: S3Server,
         assert 'Connection timed out' in tree.fails('cat', 'sick/f')
         assert time.monotonic() - started < 8
         assert 'no progress within 1 s' in tree.log_text
-        assert stalled.url in tree.log_text
+        assert stalled.url.removeprefix('http://') in tree.log_text
