@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.machine import need_root
 from tests.mount.mounted import MOUNT, UMOUNT, Mounted, await_true, mounted, run, write_config
 from tests.mount.worlds import IS_ROOT, PLAIN_UID, World, world
 
@@ -97,8 +98,7 @@ def test_fusermount3_unmounts_for_a_plain_user(plain: World) -> None:
 
 
 def test_nobody_else_gets_in_not_even_root(plain: World) -> None:
-    if not IS_ROOT:
-        pytest.fail('only root can be somebody else')
+    need_root('only root can be somebody else')
     with mounted_by(plain):
         for uid in (0, OTHER_UID):
             for command in (['ls', str(plain.mountpoint)], ['stat', f'{plain.mountpoint}/local']):
@@ -123,8 +123,7 @@ def test_allow_other_is_refused_to_a_plain_user_unless_the_machine_allows_it(pla
 
 @pytest.fixture
 def for_others() -> Iterator[Mounted]:
-    if not IS_ROOT:
-        pytest.fail('serving others needs root')
+    need_root('serving others needs root')
     # Below pytest's own folder, which is root's alone, nobody else would get this far.
     with tempfile.TemporaryDirectory(prefix='for-others-') as name:
         Path(name).chmod(0o755)

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from fusefs.transports.devfuse import mountinfo
+from tests.machine import lacks, need_root
 
 PROJECT = Path(__file__).parents[2]
 TIMEOUT_S = 20
@@ -158,6 +159,8 @@ def _end(process: 'subprocess.Popen[str]') -> None:
 def world(*, plain: bool, setup: str | None = None) -> Iterator[World]:
     """A fresh world. Fails the test if the machine cannot make one, and says what is missing."""
     _check_machine()
+    if setup is not None or not plain:
+        need_root('a mount namespace of its own, or mount(2)')
     if plain and IS_ROOT and setup is None:
         setup = _USER_WORLD
     place = World(Path(tempfile.mkdtemp(prefix='fuse-world-')), plain=plain, setup=setup)
@@ -180,6 +183,6 @@ def with_private_device() -> contextlib.AbstractContextManager[World]:
 def _check_machine() -> None:
     for program, package in _NEEDED.items():
         if shutil.which(program) is None:
-            pytest.fail(f'{program} is missing: install the Debian package {package}')
+            lacks(f'{program} is missing: install the Debian package {package}')
     if not Path('/dev/fuse').exists():
-        pytest.fail('/dev/fuse is missing: modprobe fuse, or --device /dev/fuse in a container')
+        lacks('/dev/fuse is missing: modprobe fuse, or --device /dev/fuse in a container')
