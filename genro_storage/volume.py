@@ -405,6 +405,7 @@ class Volume:
                 raise
             staged.failed = False
             if entry is not None:
+                staged.mtime_ns = entry.mtime_ns  # what everybody sees once the last handle is gone, they see now
                 self._files.detach(staged.path, unless=staged)
                 self._entries.changed(staged.path, entry, asked)
 

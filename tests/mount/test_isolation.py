@@ -115,7 +115,10 @@ def test_many_stalled_readers_leave_the_other_mounts_served(
 def test_a_stalled_program_dies_at_once_by_a_signal(
     tree: Mounted, stalled: Stalled, number: signal.Signals, command: list[str]
 ) -> None:
-    program = subprocess.Popen(command, cwd=tree.mountpoint, stderr=subprocess.DEVNULL)
+    # env restores what a job in the background of a shell ignores.
+    program = subprocess.Popen(
+        ['env', '--default-signal=INT', *command], cwd=tree.mountpoint, stderr=subprocess.DEVNULL
+    )
     stalled.wait_for_a_connection()
     started = time.monotonic()
     program.send_signal(number)

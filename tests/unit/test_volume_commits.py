@@ -52,6 +52,15 @@ class TestCommits:
         assert remote.content('f') == b'12'
         assert remote.backend.calls('put') == 2
 
+    def test_the_time_that_a_commit_gave_is_shown_while_the_file_is_still_open(
+        self, remote: Remote, volume: Volume
+    ) -> None:
+        writer = open_new(volume, 'f', b'1')
+        remote.clock.advance(5)
+        writer.flush()
+        assert volume.stat('f').mtime_ns == remote.backend.inner.stat('f').mtime_ns
+        writer.close()
+
     def test_the_close_of_a_reader_publishes_nothing(self, remote: Remote, volume: Volume) -> None:
         writer = open_new(volume, 'f', b'half of it')
         for _ in range(3):
