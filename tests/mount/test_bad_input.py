@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine import need_root
 from tests.mount.mounted import MOUNT, UMOUNT, environment, mounted, mounted_below, run, s3_definition, write_config
 from tests.mount.worlds import with_private_device, without_device
 from tests.servers import S3Server, free_ports
@@ -100,6 +101,7 @@ def test_a_mountpoint_that_is_ours_already(tmp_path: Path) -> None:
 
 
 def test_a_mountpoint_that_is_something_else_already(tmp_path: Path) -> None:
+    need_root('only root can mount something else there')
     config = write_config(tmp_path, MEMORY)
     (tmp_path / 'mnt').mkdir()
     assert run('mount', '-t', 'tmpfs', 'something', tmp_path / 'mnt').returncode == 0

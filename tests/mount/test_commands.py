@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine import need_root
 from tests.mount.mounted import (
     MOUNT,
     UMOUNT,
@@ -262,6 +263,8 @@ def test_genro_umount_says_who_may_be_busy_and_leaves_the_mount(tmp_path: Path) 
     'command', [['umount'], ['fusermount3', '-u'], ['umount', '-l'], ['umount', '-f'], ['fusermount3', '-uz']]
 )
 def test_the_tools_of_the_system_unmount_and_the_daemon_ends(tmp_path: Path, command: list[str]) -> None:
+    if '-f' in command:
+        need_root('umount(8) forces for root only')
     with mounted(tmp_path, MEMORY) as tree:
         tree.sh('echo x > memory/f')
         done = run(*command, tree.mountpoint)

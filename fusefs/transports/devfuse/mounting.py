@@ -66,7 +66,11 @@ def unmount(mountpoint: str | Path, *, lazy: bool = False) -> None:
         raise MountError(f'{path}: busy: a program has a file open or its working directory there (fuser -m {path})')
     if number != errno.EPERM:
         raise MountError(f'{path}: cannot be unmounted: {os.strerror(number)}')
-    _run_fusermount('-u', *(['-z'] if lazy else []), '--', str(path))
+    try:
+        _run_fusermount('-u', *(['-z'] if lazy else []), '--', str(path))
+    except MountError as error:
+        # Its exit code does not tell why; busy is the usual reason, and the hint harms no other.
+        raise MountError(f'{error} (fuser -m {path} lists who uses it)') from error
 
 
 def _locate(mountpoint: str | Path) -> tuple[Path, MountInfo | None]:
