@@ -3,8 +3,10 @@
 Owns the clock, the bounded worker pool and the rule that a thread which serves requests never waits for a backend.
 """
 
+import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -61,6 +63,42 @@ def about_to_block() -> None:
     """Call before waiting for a network or for another thread's I/O. Raises WouldBlock on a serving thread."""
     if _thread.serving:
         raise WouldBlock
+
+
+_fork_safe: 'weakref.WeakSet[threading.Lock]' = weakref.WeakSet()
+#: More than any of these locks is ever held; one that is stuck must not keep the process from forking.
+_FORK_WAIT_S = 1.0
+
+
+def fork_safe_lock() -> threading.Lock:
+    """A lock that a fork waits for, so that the child finds it free and what it guards whole.
+
+    Only for locks under which nothing waits and no other lock is taken.
+    """
+    lock = threading.Lock()
+    _fork_safe.add(lock)
+    return lock
+
+
+class _Forking(threading.local):
+    def __init__(self) -> None:
+        self.taken: list[threading.Lock] = []
+
+
+_forking = _Forking()
+
+
+def _before_fork() -> None:
+    _forking.taken = [lock for lock in list(_fork_safe) if lock.acquire(timeout=_FORK_WAIT_S)]
+
+
+def _after_fork() -> None:
+    for lock in _forking.taken:
+        lock.release()
+    _forking.taken = []
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 class HandleLock:

@@ -5,9 +5,8 @@ arithmetic only.
 """
 
 import random
-import threading
 
-from genro_storage.runtime import Clock
+from genro_storage.runtime import Clock, fork_safe_lock
 
 #: Operations in a row that failed, with all their tries, until the backend counts as gone: one can be chance.
 THRESHOLD = 3
@@ -23,7 +22,7 @@ class CircuitBreaker:
     def __init__(self, clock: Clock, threshold: int = THRESHOLD) -> None:
         self._clock = clock
         self._threshold = threshold
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
         # All guarded by _lock.
         self._failures = 0
         self._pause_s = FIRST_PAUSE_S

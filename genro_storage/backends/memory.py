@@ -6,7 +6,6 @@ Threads: safe; one lock for the tree, never held while bytes move: contents are 
 """
 
 import itertools
-import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from genro_storage.errors import (
     StorageNotEmptyError,
     StorageNotFoundError,
 )
-from genro_storage.runtime import Clock, SystemClock
+from genro_storage.runtime import Clock, SystemClock, fork_safe_lock
 
 
 @dataclass(slots=True)
@@ -47,7 +46,7 @@ class MemoryBackend:
         self._clock = clock or SystemClock()
         self._destination = f'memory:{uuid.uuid4()}'
         self._numbers = itertools.count(1)
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
         self._root = _Directory(self._clock.time_ns())  # guarded by _lock, with all below
 
     def __repr__(self) -> str:
