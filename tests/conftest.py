@@ -6,8 +6,8 @@ import pytest
 
 from tests.servers import S3Server, running_s3_server
 
-# Not a test module by its name, and yet asserting: its failures should show values too.
-pytest.register_assert_rewrite('genro_storage.testing.contract')
+# Not test modules by their names, and yet asserting: their failures should show values too.
+pytest.register_assert_rewrite('genro_storage.testing.contract', 'tests.contract.clouds')
 
 
 @pytest.fixture(scope='session')

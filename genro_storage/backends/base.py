@@ -130,6 +130,14 @@ class Backend(Protocol):
 
 
 @runtime_checkable
+class Prepares(Protocol):
+    """A backend whose first request would have to load modules and make clients."""
+
+    def prepare(self) -> None:
+        """Load and make them, connecting nowhere. May raise whatever the first request would raise."""
+
+
+@runtime_checkable
 class OpensDescriptors(Protocol):
     """A backend whose files are files of this machine: who reads one holds it, whatever happens to its name."""
 

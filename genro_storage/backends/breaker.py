@@ -57,7 +57,10 @@ class CircuitBreaker:
         """The backend did not answer."""
         with self._lock:
             self._failures += 1
-            if self._failures < self._threshold and self._open_until is None:
+            if self._open_until is None and self._failures < self._threshold:
+                return
+            # Of those who asked before it opened, many may fail in the same instant; the pause is for one outage.
+            if self._open_until is not None and not self._trying:
                 return
             # Jitter, so that many mounts of one server do not all come back in the same instant.
             pause_s = self._pause_s * random.uniform(0.8, 1.2)  # noqa: S311 - not a secret

@@ -18,7 +18,7 @@ from inspect import iscoroutinefunction, signature
 from typing import Any
 
 from genro_storage import paths
-from genro_storage.backends.base import ABSENT, Capabilities, Expected, Source
+from genro_storage.backends.base import ABSENT, Capabilities, Expected, InterruptedReadError, Source
 from genro_storage.backends.copying import read_exactly
 from genro_storage.backends.fsspec_entries import entry_of
 from genro_storage.backends.fsspec_errors import translating_foreign
@@ -30,6 +30,7 @@ from genro_storage.errors import (
     StorageConfigError,
     StorageConflictError,
     StorageExistsError,
+    StorageIOError,
     StorageIsADirectoryError,
     StorageNotADirectoryError,
     StorageNotEmptyError,
@@ -128,7 +129,16 @@ class FsspecBackend:
         if end <= offset:
             return b''
         with self._asking(path):
-            return bytes(self._call('cat_file', self._full(path), start=offset, end=end))
+            data = bytes(self._call('cat_file', self._full(path), start=offset, end=end))
+        if len(data) == end - offset:
+            return data
+        if len(data) == entry.size_bytes:
+            return data[offset:end]  # a web server that knows no ranges sends everything, and fsspec hands that on
+        if len(data) > end - offset:
+            raise StorageIOError(f'{self._shown(path)}: asked for {end - offset} bytes, {len(data)} came')
+        raise InterruptedReadError(
+            f'{self._shown(path)}: the answer ended {end - offset - len(data)} bytes early', data
+        )
 
     def put(self, path: str, source: Source, *, expected: Expected = None) -> Entry:
         """See Backend."""

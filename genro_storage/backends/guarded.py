@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from genro_storage.backends.base import Backend, Capabilities, Expected, InterruptedReadError, Source
+from genro_storage.backends.base import Backend, Capabilities, Expected, InterruptedReadError, Prepares, Source
 from genro_storage.backends.breaker import CircuitBreaker
 from genro_storage.entry import Entry, Usage, Version
 from genro_storage.errors import (
@@ -30,6 +30,11 @@ T = TypeVar('T')
 FIRST_PAUSE_S = 0.2
 #: With four tries a server that refuses every other request fails one operation in sixteen.
 TRIES = 4
+#: A server that asks for fewer requests is there, and such storms last for seconds: 13 s of pauses on average.
+THROTTLED_TRIES = 8
+#: A try that brought so much has been worth it, and the next one counts as the first: a line that breaks every few
+#: megabytes is no dead one.
+PROGRESS_BYTES = 64 << 10
 
 
 class GuardedBackend:
@@ -66,14 +71,19 @@ class GuardedBackend:
         return self._persist(lambda: self._inner.list_directory(path))
 
     def read_range(self, path: str, offset: int, size_bytes: int, version: Version | None) -> bytes:
-        """See Backend. Tried again, from where it broke off."""
+        """See Backend. Tried again; of a version from where it broke off, of whatever is there from the start."""
         received: list[bytes] = []
 
         def read_rest() -> bytes:
             done = sum(len(piece) for piece in received)
+            if received and done == size_bytes:
+                return b''
             try:
                 return self._inner.read_range(path, offset + done, size_bytes - done, version)
             except InterruptedReadError as error:
+                if version is None:
+                    # What comes next may be of another version: a mixture.
+                    raise StorageUnavailableError(str(error)) from error
                 received.append(error.received)
                 raise
 
@@ -113,6 +123,11 @@ class GuardedBackend:
         """See Backend. Tried again."""
         return self._persist(self._inner.usage)
 
+    def prepare(self) -> None:
+        """See Prepares."""
+        if isinstance(self._inner, Prepares):
+            self._inner.prepare()
+
     def close(self) -> None:
         """See Backend."""
         self._inner.close()
@@ -123,17 +138,20 @@ class GuardedBackend:
     def _try(self, operation: Callable[[], T]) -> T:
         """Try until it succeeds, the tries are used up, or the mount's timeout would pass without progress."""
         deadline = self._clock.monotonic() + self._timeout_s
-        for number in range(TRIES - 1):
+        failures = 0  # in a row
+        while True:
             try:
                 return operation()
             except StorageUnavailableError as error:
-                if isinstance(error, InterruptedReadError) and error.received:
+                progress_bytes = len(error.received) if isinstance(error, InterruptedReadError) else 0
+                if progress_bytes:
                     deadline = self._clock.monotonic() + self._timeout_s
-                pause_s = random.uniform(0, FIRST_PAUSE_S * 2**number)  # noqa: S311 - not a secret
-                if self._clock.monotonic() + pause_s > deadline:
+                failures = 1 if progress_bytes >= PROGRESS_BYTES else failures + 1
+                pause_s = random.uniform(0, FIRST_PAUSE_S * 2 ** (failures - 1))  # noqa: S311 - not a secret
+                patience = THROTTLED_TRIES if isinstance(error, StorageThrottledError) else TRIES
+                if failures >= patience or self._clock.monotonic() + pause_s > deadline:
                     raise
             self._pause(pause_s)
-        return operation()
 
     def _once(self, operation: Callable[[], T]) -> T:
         """Ask the backend unless the breaker is open, and tell the breaker how that went."""

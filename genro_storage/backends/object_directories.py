@@ -167,6 +167,10 @@ class ObjectDirectories:
         self._requests.copy(self._key(source), self._key(target), entry.size_bytes)
         return self.stat(target)
 
+    def prepare(self) -> None:
+        """See Prepares."""
+        self._requests.prepare()
+
     def close(self) -> None:
         """See Backend."""
         self._requests.close()

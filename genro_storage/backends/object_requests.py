@@ -45,6 +45,9 @@ class ObjectRequests(Protocol):
     def destination(self) -> str:
         """See Backend."""
 
+    def prepare(self) -> None:
+        """See Prepares."""
+
     def look(self, places: Sequence[tuple[str, str]]) -> list[tuple[StoredObject | None, list[str]]]:
         """For each (key, prefix) the object of that key and the first key below that prefix; all asked at once."""
 

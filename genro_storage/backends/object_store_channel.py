@@ -111,7 +111,8 @@ def body_of(source: Source, extent: Extent) -> SignedBody:
 class S3Request(msgspec.Struct, frozen=True):
     """A method on a key, or on the bucket where there is none.
 
-    ``repeatable``: to do it twice is to do it once. ``allowed_status``: an answer beside 2xx and no error.
+    ``repeatable``: to do it twice is to do it once. ``allowed_status``: an answer beside 2xx and no error. ``extent``:
+    only these bytes of the object.
     """
 
     method: str
@@ -121,6 +122,7 @@ class S3Request(msgspec.Struct, frozen=True):
     body: SignedBody | None = None
     repeatable: bool = True
     allowed_status: int = 200
+    extent: Extent | None = None
 
 
 class S3Channel:
@@ -164,8 +166,11 @@ class S3Channel:
     def _begin(self, request: S3Request) -> Exchange:
         digest = request.body.sha256() if request.body is not None else EMPTY_SHA256
         path = self.address.path + request.key
-        target, headers = self._signer.sign(request.method, path, request.query, request.headers, digest)
-        message = Message(request.method, target, headers, request.body, request.repeatable)
+        headers = dict(request.headers)
+        if request.extent is not None:
+            headers['range'] = f'bytes={request.extent.offset}-{request.extent.end - 1}'
+        target, signed = self._signer.sign(request.method, path, request.query, headers, digest)
+        message = Message(request.method, target, signed, request.body, request.repeatable, request.extent)
         return self._connections.begin(message, self.what(request.key))
 
     def _settle(self, request: S3Request, exchange: Exchange) -> Answer:

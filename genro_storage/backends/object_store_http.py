@@ -24,6 +24,8 @@ import msgspec
 
 from genro_storage.backends.base import InterruptedReadError
 from genro_storage.backends.oserrors import from_oserror
+from genro_storage.backends.ranges import PARTIAL, WHOLE, ReceivedRange
+from genro_storage.entry import Extent
 from genro_storage.errors import StorageError, StorageTimeoutError, StorageUnavailableError
 
 # However patient a mount is: a host that has not accepted a connection by then is not there.
@@ -34,8 +36,8 @@ _KEPT_MAX = 32
 # Routers forget connections that were silent for some minutes without telling either end, servers close them earlier.
 _KEPT_FOR_S = 50.0
 
-# RFC 9110, 15.3.7: of any other answer, what has arrived does not begin where it was asked for.
-_PARTIAL = 206
+# Received at a time, at most: read1() gives what has arrived, so that a connection that breaks off loses none of it.
+_PIECE_BYTES = 256 << 10
 
 
 class Body(Protocol):
@@ -49,17 +51,21 @@ class Body(Protocol):
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One request. ``target`` is encoded; ``repeatable``: to do it twice is to do it once."""
+    """One request. ``target`` is encoded; ``repeatable``: to do it twice is to do it once.
+
+    ``extent``: what the headers ask for, where that is not everything.
+    """
 
     method: str
     target: str
     headers: Mapping[str, str]
     body: Body | None = None
     repeatable: bool = True
+    extent: Extent | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What the server said; the names of headers in lower case."""
+    """What the server said; the names of headers in lower case. The body of a success is the extent asked for."""
 
     status: int
     headers: Mapping[str, str]
@@ -142,7 +148,10 @@ class Exchange:
             self._send()
 
     def receive(self) -> Answer:
-        """Wait for the answer. Raises StorageTimeoutError, StorageUnavailableError."""
+        """Wait for the answer.
+
+        Raises StorageTimeoutError, StorageUnavailableError, InterruptedReadError (an answer that began).
+        """
         try:
             with self._translating():
                 return self._receive_or_repeat()
@@ -199,17 +208,40 @@ class Exchange:
             raise
 
     def _finish(self, response: http.client.HTTPResponse) -> Answer:
-        try:
-            body = response.read()
-        except http.client.IncompleteRead as error:
-            received = error.partial if response.status == _PARTIAL else b''
-            raise InterruptedReadError(f'{self._what}: the connection broke off', received) from error
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        wanted = self._message.extent
+        if wanted is not None and response.status in {WHOLE, PARTIAL}:
+            arriving = ReceivedRange(wanted, response.status, headers.get('content-range'), self._what)
+            pieces = _pieces(response)
+            self._receive_range(pieces, arriving)
+            # The rest of a whole may be long; of a range nothing is left but the end of a chunked body.
+            body, ended = arriving.result(), response.status == PARTIAL and next(pieces, None) is None
+        else:
+            body, ended = self._receive_all(response), True
+        response.close()
         self._ended = True
-        if response.will_close or self._failure is not None:
+        if response.will_close or self._failure is not None or not ended:
             self._connection.close()
         else:
             self._connections.give_back(self._connection)
-        return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, body)
+        return Answer(response.status, headers, body)
+
+    def _receive_range(self, pieces: Iterator[bytes], arriving: ReceivedRange) -> None:
+        try:
+            while arriving.missing_bytes and (piece := next(pieces, b'')):
+                arriving.add(piece)
+        except TimeoutError:
+            raise
+        except (http.client.HTTPException, OSError) as error:
+            raise arriving.interrupted(_broke_off(error)) from error
+
+    def _receive_all(self, response: http.client.HTTPResponse) -> bytes:
+        try:
+            return b''.join(_pieces(response))
+        except TimeoutError:
+            raise
+        except (http.client.HTTPException, OSError) as error:
+            raise InterruptedReadError(f'{self._what}: {_broke_off(error)}') from error
 
     @contextmanager
     def _translating(self) -> Iterator[None]:
@@ -225,6 +257,27 @@ class Exchange:
             raise StorageUnavailableError(f'{self._what}: {error}') from error
         except OSError as error:
             raise from_oserror(error, self._what) from error
+
+
+def _pieces(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    """The body as it arrives. Raises IncompleteRead if it is shorter than was announced, OSError."""
+    missing = response.length
+    # Counted here: read1() does so itself only since Python 3.11.8.
+    while missing != 0:
+        piece = response.read1(_PIECE_BYTES if missing is None else min(missing, _PIECE_BYTES))
+        if not piece:
+            break
+        if missing is not None:
+            missing -= len(piece)
+        yield piece
+    if missing:
+        raise http.client.IncompleteRead(b'', missing)
+
+
+def _broke_off(error: http.client.HTTPException | OSError) -> str:
+    if isinstance(error, http.client.IncompleteRead):
+        return f'the connection was closed {error.expected} bytes before the end of the answer'
+    return f'the connection broke off: {error}'
 
 
 def _close_all(kept: list[tuple[float, http.client.HTTPConnection]]) -> None:

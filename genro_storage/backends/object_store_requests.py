@@ -10,6 +10,7 @@ Threads: safe; connections and workers are shared by all. A forked child makes i
 """
 
 import base64
+import codecs
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -24,7 +25,8 @@ from genro_storage.backends.object_store_http import Answer
 from genro_storage.backends.object_store_reading import ObstoreReader
 from genro_storage.backends.object_store_transfers import S3Transfers, each_on
 from genro_storage.backends.per_process import PerProcess
-from genro_storage.errors import StorageIOError
+from genro_storage.entry import Extent
+from genro_storage.errors import StorageConflictError, StorageIOError, StorageThrottledError
 from genro_storage.runtime import WorkerPool
 
 T = TypeVar('T')
@@ -35,10 +37,9 @@ _WORKERS = 16
 # DeleteObjects takes no more.
 _REMOVED_AT_ONCE = 1_000
 
-# RFC 9110, 15.5.5 and 15.5.17; 206 is a range, where 200 would be everything.
+# RFC 9110, 15.5.5 and 15.5.17.
 _NOT_FOUND = 404
 _RANGE_NOT_SATISFIABLE = 416
-_PARTIAL = 206
 
 # How long close waits for workers; what is under way then goes with the process.
 _CLOSE_TIMEOUT_S = 1.0
@@ -71,6 +72,11 @@ class S3Requests:
     def destination(self) -> str:
         """See Backend."""
         return self._destination
+
+    def prepare(self) -> None:
+        """See ObjectRequests."""
+        self._process.get().reader.prepare()
+        codecs.lookup('idna')  # for the name of the host
 
     def look(self, places: Sequence[tuple[str, str]]) -> list[tuple[StoredObject | None, list[str]]]:
         """See ObjectRequests."""
@@ -108,14 +114,20 @@ class S3Requests:
         data = connection.reader.read(key, offset, size_bytes, tag, connection.channel.what(key))
         if data is not None:
             return data
-        headers = {'range': f'bytes={offset}-{offset + size_bytes - 1}'}
-        if tag is not None:
-            headers['if-match'] = f'"{tag}"'
-        answer = connection.channel.ask(S3Request('GET', key, headers=headers, allowed_status=_RANGE_NOT_SATISFIABLE))
+        headers = {} if tag is None else {'if-match': f'"{tag}"'}
+        wanted = Extent(offset, size_bytes)
+        request = S3Request('GET', key, headers=headers, allowed_status=_RANGE_NOT_SATISFIABLE, extent=wanted)
+        try:
+            answer = connection.channel.ask(request)
+        except StorageThrottledError:
+            connection.reader.rest()
+            raise
         if answer.status == _RANGE_NOT_SATISFIABLE:
             return b''
-        # A server may answer with everything instead (RFC 9110, 14.2).
-        return answer.body if answer.status == _PARTIAL else answer.body[offset : offset + size_bytes]
+        if tag is not None and xml.tag_of(answer.headers.get('etag', tag)) != tag:
+            # The server took no notice of the condition.
+            raise StorageConflictError(f'{connection.channel.what(key)} is another version, whatever was asked for')
+        return answer.body
 
     def upload(self, key: str, source: Source) -> AbstractContextManager[Callable[[Expected], str]]:
         """See ObjectRequests."""

@@ -4,12 +4,21 @@ Modules are imported when a mount of their type is made, so that the core starts
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from genro_storage.backends.base import Backend
 from genro_storage.backends.guarded import GuardedBackend
-from genro_storage.config import Definition, Driver, FsspecDefinition, LocalDefinition, MemoryDefinition, S3Definition
+from genro_storage.config import (
+    AzureDefinition,
+    Definition,
+    Driver,
+    FsspecDefinition,
+    GcsDefinition,
+    LocalDefinition,
+    MemoryDefinition,
+    S3Definition,
+)
 from genro_storage.errors import StorageConfigError
 from genro_storage.runtime import Clock
 
@@ -44,20 +53,38 @@ def _s3(definition: S3Definition, clock: Clock) -> Backend:
     from genro_storage.backends.object_store import ObjectStoreBackend, expresses
     from genro_storage.backends.s3 import S3Backend
 
-    arguments: dict[str, Any] = {
-        'bucket': definition.bucket,
-        'prefix': definition.prefix,
-        'region': definition.region,
-        'endpoint_url': definition.endpoint_url,
-        'key': definition.key,
-        'secret': definition.secret,
-        'token': definition.token,
-        'profile': definition.profile,
-        'anon': definition.anon,
-        'options': definition.options,
-    }
-    quick = definition.driver is Driver.OBSTORE or (definition.driver is Driver.AUTO and expresses(**arguments) is None)
+    arguments = _own_arguments(definition)
+    quick = _takes_quick(definition, expresses, arguments)
     return (ObjectStoreBackend if quick else S3Backend)(**arguments, timeout_s=definition.timeout_s)
+
+
+def _gcs(definition: GcsDefinition, clock: Clock) -> Backend:
+    from genro_storage.backends.gcs import GcsBackend, GcsObstoreBackend, expresses
+
+    arguments = _own_arguments(definition)
+    quick = _takes_quick(definition, expresses, arguments)
+    return (GcsObstoreBackend if quick else GcsBackend)(**arguments, timeout_s=definition.timeout_s)
+
+
+def _azure(definition: AzureDefinition, clock: Clock) -> Backend:
+    from genro_storage.backends.azure import AzureBackend, AzureObstoreBackend, expresses
+
+    arguments = _own_arguments(definition)
+    quick = _takes_quick(definition, expresses, arguments)
+    return (AzureObstoreBackend if quick else AzureBackend)(**arguments, timeout_s=definition.timeout_s)
+
+
+def _own_arguments(definition: Definition) -> dict[str, Any]:
+    """What a definition says of its server: the keys of its type alone, and the options."""
+    own = set(definition.__struct_fields__) - set(Definition.__struct_fields__)
+    return {name: getattr(definition, name) for name in (*own, 'options')}
+
+
+def _takes_quick(definition: Definition, expresses: Callable[..., str | None], arguments: Mapping[str, Any]) -> bool:
+    """Whether the driver over obstore serves a definition: where it is named, or nobody is and it can."""
+    if definition.driver is Driver.AUTO:
+        return expresses(**arguments) is None
+    return definition.driver is Driver.OBSTORE
 
 
 def _fsspec(definition: FsspecDefinition, clock: Clock) -> Backend:
@@ -79,5 +106,7 @@ _FACTORIES: dict[type[Definition], Callable[..., Backend]] = {
     LocalDefinition: _local,
     MemoryDefinition: _memory,
     S3Definition: _s3,
+    GcsDefinition: _gcs,
+    AzureDefinition: _azure,
     FsspecDefinition: _fsspec,
 }

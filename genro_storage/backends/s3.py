@@ -165,11 +165,11 @@ class S3Backend:
         if not size_bytes or not path:
             await self._require_file(path)
             return b''
-        parameters = {'Key': self._keys.file(path), 'Range': f'bytes={offset}-{offset + size_bytes - 1}'}
+        parameters = {'Key': self._keys.file(path)}
         if version is not None:
             parameters['IfMatch'] = _quoted(version)
         try:
-            return await self._client.read(**parameters)
+            return await self._client.read(Extent(offset, size_bytes), **parameters)
         except StorageConflictError as error:
             raise StorageConflictError(f'{self._shown(path)} has changed since it was opened') from error
         except StorageNotFoundError as error:

@@ -14,8 +14,17 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from genro_storage.backends.per_process import PerProcess
+from genro_storage.backends.ranges import ReceivedRange
 from genro_storage.backends.s3_errors import is_dropped_connection, status_of, translate_s3
-from genro_storage.errors import StorageConfigError, StorageError, StorageIOError, StorageTimeoutError
+from genro_storage.entry import Extent
+from genro_storage.errors import (
+    StorageConfigError,
+    StorageConflictError,
+    StorageError,
+    StorageIOError,
+    StorageTimeoutError,
+    StorageUnavailableError,
+)
 
 T = TypeVar('T')
 
@@ -72,10 +81,11 @@ class S3Client:
         """One request about the bucket; what the server answered. A broken connection is tried once more."""
         return await self._guarded(self._request(operation, parameters), parameters)
 
-    async def read(self, **parameters: Any) -> bytes:
-        """The body of one GetObject; empty for a range behind the end."""
+    async def read(self, extent: Extent, **parameters: Any) -> bytes:
+        """A part of an object by one GetObject; empty behind its end. Raises InterruptedReadError."""
+        parameters['Range'] = f'bytes={extent.offset}-{extent.end - 1}'
         try:
-            return await self._guarded(self._get(parameters), parameters)
+            return await self._guarded(self._get(extent, parameters), parameters)
         except StorageIOError as error:
             if status_of(error) == _RANGE_NOT_SATISFIABLE:
                 return b''
@@ -98,7 +108,7 @@ class S3Client:
             connection.close()
 
     async def _guarded(self, request: Coroutine[Any, Any, T], parameters: Mapping[str, Any]) -> T:
-        what = f'{self._destination}: {parameters.get("Key", parameters.get("Prefix", ""))!r}'
+        what = self._what(parameters)
         body = parameters.get('Body')
         limit_s = None if body is None else self._timeout_s + len(body) / _SLOWEST_UPLOAD_BYTES_S
         try:
@@ -119,10 +129,31 @@ class S3Client:
                 raise
         return await connection.call(operation, Bucket=self.bucket, **parameters)
 
-    async def _get(self, parameters: Mapping[str, Any]) -> bytes:
+    async def _get(self, extent: Extent, parameters: Mapping[str, Any]) -> bytes:
         answer = await self._request('get_object', parameters)
         async with answer['Body'] as body:
-            return bytes(await body.read())
+            what = self._what(parameters)
+            self._check_tag(answer, parameters, what)
+            status = answer['ResponseMetadata']['HTTPStatusCode']
+            arriving = ReceivedRange(extent, status, answer.get('ContentRange'), what)
+            try:
+                # What has arrived, not all of it, so that none is lost when the connection breaks off.
+                while arriving.missing_bytes and (piece := await body.read(extent.size_bytes)):
+                    arriving.add(piece)
+            except Exception as error:
+                ours = translate_s3(error, self.bucket, what)
+                if isinstance(ours, StorageUnavailableError):
+                    raise arriving.interrupted('the connection broke off') from error
+                raise ours from error
+            return arriving.result()
+
+    def _check_tag(self, answer: Mapping[str, Any], parameters: Mapping[str, Any], what: str) -> None:
+        if 'IfMatch' in parameters and answer.get('ETag', parameters['IfMatch']) != parameters['IfMatch']:
+            # The server took no notice of the condition.
+            raise StorageConflictError(f'{what} is another version, whatever was asked for')
+
+    def _what(self, parameters: Mapping[str, Any]) -> str:
+        return f'{self._destination}: {parameters.get("Key", parameters.get("Prefix", ""))!r}'
 
 
 class _Connection:

@@ -8,11 +8,13 @@ Imports no backend and, before a YAML file is read, no PyYAML. Threads: values a
 
 from genro_storage.config.definitions import (
     TYPES,
+    AzureDefinition,
     CacheMode,
     Definition,
     Driver,
     Durability,
     FsspecDefinition,
+    GcsDefinition,
     LocalDefinition,
     MemoryDefinition,
     Permissions,
@@ -26,6 +28,7 @@ from genro_storage.config.sources import CacheSettings, Configuration, Source, l
 
 __all__ = [
     'TYPES',
+    'AzureDefinition',
     'CacheMode',
     'CacheSettings',
     'Configuration',
@@ -34,6 +37,7 @@ __all__ = [
     'Durability',
     'Found',
     'FsspecDefinition',
+    'GcsDefinition',
     'LocalDefinition',
     'MemoryDefinition',
     'Permissions',

@@ -10,6 +10,7 @@ Threads: values, never changed; ``options`` is a dict that nobody may change eit
 
 import enum
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
@@ -62,6 +63,9 @@ class Driver(enum.Enum):
 
 Ttl = Annotated[float, Key(keys.plain(units.seconds_or_forever))]
 Secret = Annotated[str | None, Key(secret=True)]
+
+# What says which account an Azure connection string is of.
+_AZURE_STRING = re.compile(r'(^|;)\s*(AccountName|BlobEndpoint|UseDevelopmentStorage)\s*=', re.IGNORECASE)
 
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True, tag_field='type'):
@@ -192,18 +196,63 @@ class S3Definition(Definition, frozen=True, kw_only=True, tag='s3'):
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         yield from super()._problems()
-        if not self.bucket or '/' in self.bucket:
-            yield 'bucket', "expected the name of a bucket; a folder inside it goes into 'prefix'"
-        if not _is_normalised(self.prefix):
-            yield 'prefix', "expected a path without '..', and without slashes at its ends"
-        if self.endpoint_url is not None and not self.endpoint_url.startswith(('http://', 'https://')):
-            yield 'endpoint_url', 'expected a URL that starts with http:// or https://'
+        yield from _place_problems('bucket', self.bucket, self.prefix, self.endpoint_url)
         if bool(self.key) != bool(self.secret):
             yield ('secret' if self.key else 'key'), "missing; 'key' and 'secret' go together"
         if self.token and not self.key:
             yield 'token', "of no use without 'key' and 'secret'"
         if self.anon and (self.key or self.profile):
             yield 'anon', "contradicts 'key' or 'profile': an anonymous client has no credentials"
+
+
+class GcsDefinition(Definition, frozen=True, kw_only=True, tag='gcs'):
+    """A bucket of Google Cloud Storage, or what lies below ``prefix`` in it.
+
+    ``token``: the path of a JSON file with credentials, such JSON itself, or an access token. Without it the
+    credentials are found as Google's own tools find them.
+    """
+
+    bucket: str
+    prefix: Annotated[str, Key(keys.prefix)] = ''
+    token: Secret = None
+    project: str | None = None
+    endpoint_url: str | None = None
+    anon: bool = False
+
+    def _problems(self) -> Iterator[tuple[str, str]]:
+        yield from super()._problems()
+        yield from _place_problems('bucket', self.bucket, self.prefix, self.endpoint_url)
+        if self.anon and self.token:
+            yield 'anon', "contradicts 'token': an anonymous client has no credentials"
+
+
+class AzureDefinition(Definition, frozen=True, kw_only=True, tag='azure'):
+    """A container of Azure Blob Storage, or what lies below ``prefix`` in it.
+
+    The account is named, or a connection string says which it is. Without a key, a token or such a string the
+    credentials are found as Azure's own tools find them.
+    """
+
+    container: str
+    prefix: Annotated[str, Key(keys.prefix)] = ''
+    account_name: str | None = None
+    account_key: Secret = None
+    sas_token: Secret = None
+    connection_string: Secret = None
+    endpoint_url: str | None = None
+
+    def _problems(self) -> Iterator[tuple[str, str]]:
+        yield from super()._problems()
+        yield from _place_problems('container', self.container, self.prefix, self.endpoint_url)
+        if self.connection_string:
+            if any((self.account_name, self.account_key, self.sas_token, self.endpoint_url)):
+                yield 'connection_string', 'says all of the account: give it alone, or the other keys without it'
+            elif not _AZURE_STRING.search(self.connection_string):
+                yield 'connection_string', 'expected NAME=VALUE;NAME=VALUE with an AccountName or a BlobEndpoint'
+        elif not self.account_name:
+            yield 'account_name', "missing; it or 'connection_string' says which account"
+        if self.account_key and self.sas_token:
+            yield 'sas_token', "contradicts 'account_key'; give one of them"
 
 
 class FsspecDefinition(Definition, frozen=True, kw_only=True, tag='fsspec'):
@@ -220,6 +269,16 @@ class FsspecDefinition(Definition, frozen=True, kw_only=True, tag='fsspec'):
             yield 'path', "expected a path without '..'"
 
 
+def _place_problems(key: str, place: str, prefix: str, endpoint_url: str | None) -> Iterator[tuple[str, str]]:
+    """What is wrong with the place of an object store, which ``key`` names."""
+    if not place or '/' in place:
+        yield key, f"expected the name of a {key}; a folder inside it goes into 'prefix'"
+    if not _is_normalised(prefix):
+        yield 'prefix', "expected a path without '..', and without slashes at its ends"
+    if endpoint_url is not None and not endpoint_url.startswith(('http://', 'https://')):
+        yield 'endpoint_url', 'expected a URL that starts with http:// or https://'
+
+
 def _is_normalised(path: str) -> bool:
     try:
         return paths.join(path) == path
@@ -227,7 +286,14 @@ def _is_normalised(path: str) -> bool:
         return False
 
 
-_ALL: tuple[type[Definition], ...] = (LocalDefinition, MemoryDefinition, S3Definition, FsspecDefinition)
+_ALL: tuple[type[Definition], ...] = (
+    LocalDefinition,
+    MemoryDefinition,
+    S3Definition,
+    GcsDefinition,
+    AzureDefinition,
+    FsspecDefinition,
+)
 
 #: The types of mounts by their names in the configuration.
 TYPES: Mapping[str, type[Definition]] = {str(struct.__struct_config__.tag): struct for struct in _ALL}

@@ -31,8 +31,14 @@ AN_UMASK = "expected an octal umask such as '022'"
         ({**S3, 'type': 's33'}, "a list: mount 'uploads': unknown type 's33'; did you mean 's3'?"),
         ({**S3, 'type': 'S3'}, "a list: mount 'uploads': unknown type 'S3'; did you mean 's3'?"),
         ({'name': 'm', 'type': 'loacl'}, "a list: mount 'm': unknown type 'loacl'; did you mean 'local'?"),
-        ({'name': 'm'}, "a list: mount 'm': key 'type' is missing; expected one of fsspec, local, memory, s3"),
-        ({'name': 'm', 'type': 7}, "a list: mount 'm': unknown type 7; expected one of fsspec, local, memory, s3"),
+        (
+            {'name': 'm'},
+            "a list: mount 'm': key 'type' is missing; expected one of azure, fsspec, gcs, local, memory, s3",
+        ),
+        (
+            {'name': 'm', 'type': 7},
+            "a list: mount 'm': unknown type 7; expected one of azure, fsspec, gcs, local, memory, s3",
+        ),
         ({'name': 'm', 'type': 's3'}, "a list: mount 'm': key 'bucket' is missing; a mount of type s3 needs it"),
         ({'type': 'memory'}, "a list: mount 1: key 'name' is missing; a mount of type memory needs it"),
         (

@@ -4,7 +4,7 @@ import pytest
 
 from genro_storage.backends.base import ABSENT, Backend, Capabilities, InterruptedReadError
 from genro_storage.backends.breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, THRESHOLD, CircuitBreaker
-from genro_storage.backends.guarded import TRIES, GuardedBackend
+from genro_storage.backends.guarded import PROGRESS_BYTES, THROTTLED_TRIES, TRIES, GuardedBackend
 from genro_storage.backends.memory import MemoryBackend
 from genro_storage.errors import (
     StorageNotFoundError,
@@ -28,7 +28,10 @@ class Guarded:
         self.faulty = FaultyBackend(MemoryBackend(self.clock), REMOTE)
         self.pauses: list[float] = []
         self.backend: Backend = GuardedBackend(self.faulty, self.clock, timeout_s, self._pause)
-        self.faulty.inner.put('file', BytesSource(b'0123456789'))
+        self.version = self.faulty.inner.put('file', BytesSource(b'0123456789')).version
+
+    def read(self) -> bytes:
+        return self.backend.read_range('file', 0, 10, self.version)
 
     def _pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -83,7 +86,7 @@ def test_read_goes_on_where_it_broke_off(guarded: Guarded) -> None:
     guarded.faulty.inner.read_range = lambda path, offset, size, version: (  # type: ignore[method-assign]
         asked.append((offset, size)) or read(path, offset, size, version)
     )
-    assert guarded.backend.read_range('file', 0, 10, None) == b'0123456789'
+    assert guarded.read() == b'0123456789'
     assert asked == [(4, 6)]
 
 
@@ -92,11 +95,48 @@ def test_progress_begins_the_timeout_anew() -> None:
     guarded.faulty.fail('read_range', InterruptedReadError('reset', b'01'), nth=1)
     # A pause of at most 0.2 s is longer than this timeout, whatever the dice say but nothing.
     with pytest.raises(InterruptedReadError):
-        guarded.backend.read_range('file', 0, 10, None)
+        guarded.read()
     patient = Guarded(timeout_s=10)
     for nth in (1, 2):
         patient.faulty.fail('read_range', InterruptedReadError('reset', b'01'), nth=nth)
-    assert patient.backend.read_range('file', 0, 10, None) == b'0101456789'
+    assert patient.read() == b'0101456789'
+
+
+def test_what_is_of_no_known_version_is_read_from_the_start(guarded: Guarded) -> None:
+    guarded.faulty.fail('read_range', InterruptedReadError('reset', b'of an older'))
+    assert guarded.backend.read_range('file', 0, 10, None) == b'0123456789'
+
+
+def test_a_read_that_broke_off_behind_its_last_byte_is_complete(guarded: Guarded) -> None:
+    guarded.faulty.fail('read_range', InterruptedReadError('reset', b'0123456789'))
+    assert guarded.read() == b'0123456789'
+    assert guarded.faulty.calls('read_range') == 1
+
+
+def test_a_line_that_breaks_again_and_again_gets_there_as_long_as_it_brings_something(guarded: Guarded) -> None:
+    data = bytes(range(256)) * (PROGRESS_BYTES // 64)
+    version = guarded.faulty.inner.put('large', BytesSource(data)).version
+    breaks = len(data) // PROGRESS_BYTES
+    assert breaks > TRIES - 1
+    for number in range(breaks):
+        piece = data[number * PROGRESS_BYTES : (number + 1) * PROGRESS_BYTES]
+        guarded.faulty.fail('read_range', InterruptedReadError('reset', piece), nth=number + 1)
+    assert guarded.backend.read_range('large', 0, len(data), version) == data
+    # One that brings next to nothing is given up.
+    for number in range(TRIES):
+        guarded.faulty.fail('read_range', InterruptedReadError('reset', b'0'), nth=number + 1)
+    with pytest.raises(InterruptedReadError):
+        guarded.backend.read_range('large', 0, len(data), version)
+
+
+def test_a_storm_of_throttling_is_waited_out_longer_than_silence(guarded: Guarded) -> None:
+    for nth in range(1, THROTTLED_TRIES):
+        guarded.faulty.fail('stat', StorageThrottledError('slow down'), nth=nth)
+    assert guarded.backend.stat('file').size_bytes == 10
+    guarded.faulty.fail_always('stat', StorageThrottledError('slow down'))
+    with pytest.raises(StorageThrottledError):
+        guarded.backend.stat('file')
+    assert guarded.faulty.calls('stat') == 2 * THROTTLED_TRIES
 
 
 def test_conditional_put_is_not_tried_again(guarded: Guarded) -> None:
@@ -161,3 +201,11 @@ def test_pauses_of_the_breaker_double_up_to_a_bound() -> None:
         breaker.failed()
     assert all(0.8 * FIRST_PAUSE_S * 2**n <= wait <= 1.2 * FIRST_PAUSE_S * 2**n for n, wait in enumerate(waits[:3]))
     assert max(waits) <= 1.2 * LONGEST_PAUSE_S
+
+
+def test_many_failures_of_one_outage_make_one_pause() -> None:
+    clock = ManualClock()
+    breaker = CircuitBreaker(clock)
+    for _ in range(20):  # of as many readers that asked before it opened
+        breaker.failed()
+    assert breaker.may_ask() <= 1.2 * FIRST_PAUSE_S

@@ -1,0 +1,354 @@
+"""Requests to one container of Azure Blob Storage, by the client that adlfs makes with its credentials.
+
+Owns what a request looks like and what its answers mean. adlfs's own methods are not used: they check no condition,
+hide the status behind a text, and list a whole directory where its first key is asked for.
+
+A version is an ETag. Conditions are checked by the server, of uploads in parts too.
+
+Threads: coroutines run on fsspec's loop; an upload in parts belongs to the thread that makes it.
+"""
+
+import asyncio
+import io
+import os
+import time
+import uuid
+import weakref
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+from genro_storage.backends.base import Expected, Source
+from genro_storage.backends.copying import read_exactly
+from genro_storage.backends.fsspec_errors import translate
+from genro_storage.backends.http_errors import NOT_FOUND, RANGE_NOT_SATISFIABLE, refusal
+from genro_storage.backends.loop_requests import (
+    CLOSE_TIMEOUT_S,
+    CONNECT_TIMEOUT_MAX_S,
+    event_loop,
+    run,
+    sending_limit_s,
+    start,
+)
+from genro_storage.backends.object_requests import ListingPage, StoredObject
+from genro_storage.entry import Version
+from genro_storage.errors import (
+    StorageConflictError,
+    StorageError,
+    StorageIOError,
+    StorageNameTooLongError,
+    StorageNotFoundError,
+    StoragePathError,
+    StoragePermissionError,
+    StorageTimeoutError,
+    StorageUnavailableError,
+)
+
+T = TypeVar('T')
+
+# Of 50,000 blocks, which is what a blob may have: 390 GiB; larger files get larger ones.
+_BLOCK_BYTES = 8 << 20
+_BLOCKS_MAX = 50_000
+_BLOCKS_IN_FLIGHT = 4
+
+# Between two looks at a copy that the server makes; most are made when it answers.
+_COPY_PAUSE_S = 0.2
+
+# "Naming and referencing containers, blobs": characters, not bytes.
+_KEY_MAX_CHARACTERS = 1024
+
+_CODES: dict[str, type[StorageError]] = {
+    # 400: another upload to the same blob was committed and took our blocks with it.
+    'InvalidBlockList': StorageConflictError,
+    'OperationTimedOut': StorageTimeoutError,  # 500
+    'InvalidResourceName': StoragePathError,  # 400
+    'ContainerBeingDeleted': StorageUnavailableError,  # 409
+}
+
+
+class AzureConnection:
+    """See LoopConnection. ``make_filesystem`` makes an adlfs file system; it raises StorageConfigError."""
+
+    # Azure's client hands bytes to aiohttp, which writes more than this at once, holding up the loop, and warns of it.
+    single_put_max_bytes = 1 << 20
+
+    def __init__(self, container: str, destination: str, make_filesystem: Callable[[], Any], timeout_s: float) -> None:
+        self._name = container
+        self._destination = destination
+        self._timeout_s = timeout_s
+        self._filesystem = make_filesystem()
+        self._closing = _take_over_closing(self._filesystem)
+        self._container = self._filesystem.service_client.get_container_client(container)
+        # Of each request. One attempt: whoever knows the operation decides about more.
+        self._limits = {
+            'connection_timeout': min(CONNECT_TIMEOUT_MAX_S, timeout_s),
+            'read_timeout': timeout_s,
+            'retry_total': 0,
+        }
+
+    # Looking
+
+    async def head(self, key: str) -> StoredObject | None:
+        """See LoopConnection."""
+        if not _is_expressible(key):
+            return None
+        try:
+            found = await self._guarded(self._blob(key).get_blob_properties(**self._limits), key)
+        except StorageNotFoundError:
+            return None
+        # What other programs and hierarchical namespaces keep for a directory, under the name of the directory.
+        return None if (found.metadata or {}).get('hdi_isfolder') == 'true' else _stored(found)
+
+    async def page(
+        self, prefix: str, delimiter: str, limit: int | None, after: str | None
+    ) -> tuple[ListingPage, str | None]:
+        """See LoopConnection."""
+        if not _is_expressible(prefix):
+            return ListingPage(()), None
+        asked: dict[str, Any] = {'name_starts_with': prefix, 'results_per_page': limit, **self._limits}
+        if delimiter:
+            listing = self._container.walk_blobs(delimiter=delimiter, **asked)
+        else:
+            listing = self._container.list_blobs(**asked)
+        return await self._guarded(_page(listing.by_page(after)), prefix)
+
+    async def read(self, key: str, offset: int, size_bytes: int, tag: str | None) -> bytes:
+        """See LoopConnection."""
+        if not _is_expressible(key):
+            raise StorageNotFoundError(f'{self._what(key)}: nothing is there')
+
+        async def download() -> bytes:
+            asked = {'offset': offset, 'length': size_bytes, **_if_match(tag), **self._limits}
+            stream = await self._blob(key).download_blob(**asked)
+            return bytes(await stream.readall())
+
+        return await self._guarded(download(), key, behind_the_end=b'')
+
+    # Writing
+
+    async def put(self, key: str, data: bytes, expected: Expected) -> str:
+        """See LoopConnection."""
+        self._refuse(key)
+        putting = self._blob(key).upload_blob(
+            data, length=len(data), overwrite=True, max_concurrency=1, **_condition(expected), **self._limits
+        )
+        return await self._storing(putting, key, len(data))
+
+    @contextmanager
+    def upload(self, key: str, source: Source) -> Iterator[Callable[[Expected], str]]:
+        """See LoopConnection. What was not committed nobody sees, and Azure forgets it after a week."""
+        self._refuse(key)
+        blocks = self._send(key, source)
+        yield lambda expected: run(self._commit(key, blocks, expected))
+
+    async def remove(self, key: str) -> None:
+        """See LoopConnection."""
+        if not _is_expressible(key):
+            return
+        with suppress(StorageNotFoundError):
+            await self._guarded(self._blob(key).delete_blob(delete_snapshots='include', **self._limits), key)
+
+    async def copy(self, source: str, target: str) -> None:
+        """See LoopConnection. The server may take its time, and is asked how far it is."""
+        self._refuse(target)
+        blob = self._blob(target)
+        answer = await self._guarded(blob.start_copy_from_url(self._blob(source).url, **self._limits), source)
+        status, progress, moved_at = answer['copy_status'], '', time.monotonic()
+        while status == 'pending':
+            await asyncio.sleep(_COPY_PAUSE_S)
+            found = (await self._guarded(blob.get_blob_properties(**self._limits), target)).copy
+            status = found.status
+            if found.progress != progress:
+                progress, moved_at = found.progress, time.monotonic()
+            elif status == 'pending' and time.monotonic() - moved_at > self._timeout_s:
+                await self._guarded(blob.abort_copy(answer['copy_id'], **self._limits), target)
+                raise StorageTimeoutError(f'{self._what(target)}: a copy stood still for {self._timeout_s:g} s')
+        if status != 'success':
+            raise StorageIOError(f'{self._what(target)}: the server ended a copy with {status!r}')
+
+    def close(self) -> None:
+        """See LoopConnection."""
+        self._closing()
+
+    # Uploads in parts
+
+    def _send(self, key: str, source: Source) -> list[str]:
+        """Bring up all blocks, some at once; their names. None is under way any more when this returns or raises."""
+        blob = self._blob(key)
+        block_bytes = max(_BLOCK_BYTES, -(-source.size_bytes // _BLOCKS_MAX))
+        under_way: deque[Future[Any]] = deque()
+        # Names of equal length that no other upload to this blob has.
+        upload = uuid.uuid4().hex
+        names: list[str] = []
+        try:
+            for offset in range(0, source.size_bytes, block_bytes):
+                if len(under_way) >= _BLOCKS_IN_FLIGHT:
+                    under_way.popleft().result()
+                data = read_exactly(source, offset, min(block_bytes, source.size_bytes - offset))
+                names.append(f'{upload}-{len(names):06}')
+                staging = blob.stage_block(names[-1], io.BytesIO(data), length=len(data), **self._limits)
+                under_way.append(
+                    start(self._guarded(staging, key, limit_s=sending_limit_s(len(data), self._timeout_s)))
+                )
+            while under_way:
+                under_way.popleft().result()
+        except BaseException:
+            for future in under_way:
+                future.cancel()
+            raise
+        return names
+
+    async def _commit(self, key: str, blocks: list[str], expected: Expected) -> str:
+        from azure.storage.blob import BlobBlock
+
+        named = [BlobBlock(block_id=name) for name in blocks]
+        return await self._storing(
+            self._blob(key).commit_block_list(named, **_condition(expected), **self._limits), key, 0
+        )
+
+    async def _storing(self, request: Coroutine[Any, Any, Any], key: str, size_bytes: int) -> str:
+        """Wait for a request that stores a blob; its tag."""
+        try:
+            answer = await self._guarded(request, key, limit_s=sending_limit_s(size_bytes, self._timeout_s))
+        except StorageNotFoundError as error:
+            raise StorageNotFoundError(f'{self._what(key)}: there is no container {self._name!r}') from error
+        return str(answer['etag']).strip('"')
+
+    # Requests
+
+    async def _guarded(
+        self,
+        request: Coroutine[Any, Any, T],
+        key: str,
+        *,
+        limit_s: float | None = None,
+        behind_the_end: T | None = None,
+    ) -> T:
+        """Wait for a request. Raises a StorageError for whatever it raises."""
+        try:
+            return await asyncio.wait_for(request, limit_s)
+        except StorageError:
+            raise
+        except TimeoutError as error:
+            raise StorageTimeoutError(f'{self._what(key)}: no progress within {self._timeout_s:g} s') from error
+        except Exception as error:
+            if behind_the_end is not None and getattr(error, 'status_code', None) == RANGE_NOT_SATISFIABLE:
+                return behind_the_end
+            raise self._translated(error, key) from error
+
+    def _translated(self, error: Exception, key: str) -> StorageError:
+        from azure.core import exceptions as azure
+
+        what = self._what(key)
+        status = getattr(error, 'status_code', None)
+        if status is not None and 200 <= status < 300:
+            return StorageUnavailableError(f'{what}: an answer not of its kind; is this a server of Azure blobs?')
+        if isinstance(error, azure.HttpResponseError) and status is not None:
+            # The code alone: messages repeat what was signed, and whole answers.
+            code = str(getattr(getattr(error, 'error_code', ''), 'value', getattr(error, 'error_code', '')) or '')
+            if status == NOT_FOUND and code == 'ContainerNotFound':
+                return StorageNotFoundError(f'{what}: there is no container {self._name!r}')
+            ours = _CODES.get(code)
+            return ours(f'{what}: {status} {code}') if ours is not None else refusal(status, what, code)
+        # In order: the first class that fits.
+        table: tuple[tuple[type[Exception], type[StorageError]], ...] = (
+            (azure.ServiceRequestTimeoutError, StorageTimeoutError),
+            (azure.ServiceResponseTimeoutError, StorageTimeoutError),
+            (azure.ClientAuthenticationError, StoragePermissionError),
+            (azure.AzureError, StorageUnavailableError),  # no connection, or an answer that broke off
+        )
+        for foreign, ours_of_class in table:
+            if isinstance(error, foreign):
+                return ours_of_class(f'{what}: {type(error).__name__}')
+        return translate(error, what)
+
+    # Words
+
+    def _blob(self, key: str) -> Any:
+        return self._container.get_blob_client(key)
+
+    def _what(self, key: str) -> str:
+        return f'{self._destination}: {key!r}'
+
+    def _refuse(self, key: str) -> None:
+        if not _is_expressible(key) or any(name.endswith('.') for name in key.split('/')):
+            raise StoragePathError(
+                f'{self._what(key)}: Azure keeps no backslashes, no control characters and no dot at the end of a name'
+            )
+        if len(key) > _KEY_MAX_CHARACTERS:
+            raise StorageNameTooLongError(f'{self._what(key[:40])}…: Azure allows {_KEY_MAX_CHARACTERS} letters in all')
+
+
+def _is_expressible(key: str) -> bool:
+    r"""Whether Azure can have such a key: it takes ``\`` for ``/`` and refuses control characters."""
+    return '\\' not in key and all(letter > '\x1f' and letter not in '\x7f\x81' for letter in key)
+
+
+async def _page(pages: Any) -> tuple[ListingPage, str | None]:
+    from azure.storage.blob.aio import BlobPrefix
+
+    objects: list[StoredObject] = []
+    prefixes: list[str] = []
+    async for page in pages:
+        async for found in page:
+            if isinstance(found, BlobPrefix):
+                prefixes.append(str(found.name))
+            else:
+                objects.append(_stored(found))
+        break
+    return ListingPage(objects, prefixes), pages.continuation_token or None
+
+
+def _stored(found: Any) -> StoredObject:
+    return StoredObject(found.name, found.size, int(found.last_modified.timestamp()), found.etag.strip('"'))
+
+
+def _condition(expected: Expected) -> dict[str, Any]:
+    if expected is None:
+        return {}
+    if isinstance(expected, Version):
+        return _if_match(expected.tag)
+    from azure.core import MatchConditions
+
+    return {'match_condition': MatchConditions.IfMissing}
+
+
+def _if_match(tag: str | None) -> dict[str, Any]:
+    if tag is None:
+        return {}
+    from azure.core import MatchConditions
+
+    return {'etag': f'"{tag}"', 'match_condition': MatchConditions.IfNotModified}
+
+
+def _take_over_closing(filesystem: Any) -> Callable[[], object]:
+    """Have what an adlfs file system has open closed by the process that made it, and by no other.
+
+    adlfs registers closing at exit in a way that a forked child does too, where it waits for ever for a loop without a
+    thread.
+    """
+    # The registry has no public name; what it holds has.
+    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        found = finalizer.peek()
+        if found is not None and found[0] is filesystem:
+            finalizer.detach()
+    opened = [filesystem.service_client, getattr(filesystem, 'credential', None)]
+    return weakref.finalize(filesystem, _close, opened, event_loop(), os.getpid())
+
+
+def _close(opened: list[Any], loop: asyncio.AbstractEventLoop, pid: int) -> None:
+    if os.getpid() != pid or not loop.is_running():
+        return
+
+    async def close_all() -> None:
+        for one in opened:
+            if hasattr(one, 'close'):
+                await one.close()
+
+    closing = start(close_all())
+    try:
+        closing.result(CLOSE_TIMEOUT_S)
+    except TimeoutError:
+        closing.cancel()
