@@ -121,7 +121,7 @@ def _serve(found: config.Found, mountpoint: Path, options: MountOptions, on_read
 
     # The kernel sends modes with the umask of the calling program applied; ours would be applied on top.
     os.umask(0)
-    daemon.return_freed_memory()
+    daemon.keep_freed_memory()
     if found.scratch is not None:
         found.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     stop = threading.Event()

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 Mode = Literal['r', 'rb', 'w', 'wb', 'a', 'ab', 'x', 'xb', 'r+', 'r+b', 'rb+']
 MODES = ('r', 'rb', 'w', 'wb', 'a', 'ab', 'x', 'xb', 'r+', 'r+b', 'rb+')
 
+#: A range of the fetcher: of a remote file, the next one is on its way while this one is copied.
+READ_ALL_BYTES = 8 << 20
+
 #: One buffer is one call into a handle; the default of 8 KiB would make 128 calls of each MiB.
 BUFFER_BYTES = 1 << 20
 
@@ -51,6 +54,14 @@ class _RawFile(io.RawIOBase):
             raise ValueError(f'negative seek position {start + offset}')
         self._position = start + offset
         return self._position
+
+    def readall(self) -> bytes:
+        """The rest, in pieces that are worth fetching at once: the standard library would ask for 8 KiB at a time."""
+        pieces = []
+        while data := self._handle.read(self._position, READ_ALL_BYTES):
+            pieces.append(data)
+            self._position += len(data)
+        return b''.join(pieces)
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         data = self._handle.read(self._position, len(buffer))

@@ -8,14 +8,14 @@ path, and is taken before those of the tables (docs/concurrency.md).
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
 from genro_storage import paths
-from genro_storage.backends.base import ABSENT, Backend, Expected, OpensDescriptors
+from genro_storage.backends.base import ABSENT, Backend, Expected, OpensDescriptors, Prepares
 from genro_storage.cache.blocks import BlockCache
 from genro_storage.cache.entries import EntryCache, Known
 from genro_storage.config import Definition, Permissions
@@ -32,8 +32,17 @@ from genro_storage.errors import (
     StoragePermissionError,
     StorageReadOnlyError,
 )
-from genro_storage.reading.fetcher import Fetcher
-from genro_storage.reading.reader import BlockReader, DescriptorReader, DirectReader, LatestReader, Reader
+from genro_storage.reading.fetcher import Fetcher, File
+from genro_storage.reading.listings import Listings
+from genro_storage.reading.neighbours import Neighbours
+from genro_storage.reading.reader import (
+    WORTH_HANDING_OUT_BYTES,
+    BlockReader,
+    DescriptorReader,
+    DirectReader,
+    LatestReader,
+    Reader,
+)
 from genro_storage.runtime import Clock, WorkerPool, WouldBlock
 from genro_storage.writing.shared import SharedFiles
 from genro_storage.writing.staging import StagedFile
@@ -44,8 +53,10 @@ log = logging.getLogger(__name__)
 
 #: Requests of one mount that may wait for its backend at a time; more queue, and other mounts do not notice.
 WORKERS = 16
-#: Ranges in flight: four of 8 MiB keep the memory of a sequential read under 64 MiB and one core busy.
-FETCHERS = 4
+#: What was told no longer ago is not checked at an open: who walks a tree opens what was listed a moment before.
+RECENTLY_S = 1.0
+#: Requests ahead of demand that are in flight at a time. Large ranges are fewer, by the bound of their bytes.
+FETCHERS = 8
 
 
 class Volume:
@@ -57,12 +68,16 @@ class Volume:
         self.definition = definition
         self.name = definition.name
         self.backend = backend
+        # Asked of the class once: a protocol is checked anew each time, in 20 µs.
+        self._descriptors = backend if isinstance(backend, OpensDescriptors) else None
         #: For requests that wait for the backend.
         self.workers = WorkerPool(f'{self.name}', WORKERS)
         self._fetchers = WorkerPool(f'{self.name}-fetch', FETCHERS)
         self._fetcher = Fetcher(backend, cache, self._fetchers, definition.timeout_s)
         self._uploader = Uploader(backend, clock)
         self._entries = EntryCache(definition.ttl_s, clock)
+        self._listings = Listings(backend, self._entries, self._fetchers, definition.ttl_s, definition.timeout_s)
+        self._neighbours = Neighbours(self._fetcher, self._entries)
         self._staging = staging
         self.clock = clock
         self._files = SharedFiles()
@@ -72,8 +87,25 @@ class Volume:
 
     def after_fork(self) -> None:
         """Begin anew in a forked child, over the same backend; what is open to read can be read on."""
-        for part in (self.workers, self._fetchers, self._fetcher, self._entries, self._files):
+        parts = (
+            self.workers,
+            self._fetchers,
+            self._fetcher,
+            self._entries,
+            self._listings,
+            self._neighbours,
+            self._files,
+        )
+        for part in parts:
             part.after_fork()
+
+    def prepare(self) -> None:
+        """Load what the first request needs, connecting nowhere; what cannot be loaded is told to that request."""
+        if isinstance(self.backend, Prepares):
+            try:
+                self.backend.prepare()
+            except StorageError as error:
+                log.info('%s: %s', self.name, error)
 
     # Looking
 
@@ -100,17 +132,23 @@ class Volume:
         """
         # Before the backend is asked: one that is committed and closed meanwhile might be in neither.
         staged = self._files.inside(path)
-        listed = self._entries.list_directory(path)
-        if listed is None:
-            asked = self._entries.asking()
-            entries = list(self.backend.list_directory(path))
-            instant = self.backend.capabilities.instant
-            listed = entries, self.definition.ttl_s if instant else self._entries.learn_listing(path, entries, asked)
+        if self.backend.capabilities.instant:
+            listed = list(self.backend.list_directory(path)), self.definition.ttl_s
+        else:
+            listed = self._listings.of(path)
+            self._neighbours.listed(path, listed[0])
         staged = [file for file in staged if not file.orphaned and paths.parent(file.path) == path]
         if not staged:
             return listed
         merged = {entry.name: entry for entry in listed[0]} | {paths.basename(f.path): _entry_of(f) for f in staged}
         return list(merged.values()), 0.0
+
+    def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
+        """Have a callback told each path at which something has changed: by us, or elsewhere as we find out.
+
+        Call what is returned to end it. See EntryCache.subscribe for what a callback may do.
+        """
+        return self._entries.subscribe(callback)
 
     def usage(self) -> Usage | None:
         """Room left, where anybody knows."""
@@ -120,15 +158,38 @@ class Volume:
 
     def open_read(self, path: str) -> Reader:
         """Open a file to read. Raises StorageNotFoundError, StorageIsADirectoryError."""
-        if (staged := self._files.join(path)) is not None:
-            return StagedReader(staged, self._release)
-        return self._reader(path, self._file(path))
+        return self._open_known(path)[1]
+
+    def open_told(self, path: str) -> tuple[Entry, Reader]:
+        """Open a file to read for somebody who has been told what is there, and the entry that the reader shows.
+
+        What was told a while ago may be another version by now: unless it is in the cache, that is found out here.
+        Raises StorageConflictError then, and who asks again is told anew; and what open_read raises.
+        """
+        known = self.find(path)
+        entry, reader = self._open_known(path)
+        if isinstance(reader, BlockReader) and self.definition.ttl_s - known.remaining_s > RECENTLY_S:
+            try:
+                reader.begin()
+            except BaseException:
+                reader.close()
+                raise
+        return entry, reader
 
     def open_latest(self, path: str) -> Reader:
         """Likewise, for whoever was not told before what is there: a version that has gone by the first read, because
         somebody else replaced it within the TTL, is exchanged for the one that came.
         """
         return LatestReader(lambda: self.open_read(path))
+
+    def complete_file(self, path: str, entry: Entry) -> int | None:
+        """A descriptor of a whole version, complete and checked on the local disk; None if it is not, for now.
+
+        At once, and for the caller to close. For the kernel to read from: open_read reads the same bytes.
+        """
+        if entry.size_bytes < WORTH_HANDING_OUT_BYTES or entry.version is None or not entry.version.strong:
+            return None
+        return self._fetcher.complete_file(File(path, entry))
 
     def open_write(
         self, path: str, *, create: bool, exclusive: bool = False, truncate: bool = False, append: bool = False
@@ -345,11 +406,18 @@ class Volume:
         return entry
 
     def _reader(self, path: str, entry: Entry) -> Reader:
-        if isinstance(self.backend, OpensDescriptors):
-            return DescriptorReader(self.backend.open_descriptor(path))
+        if self._descriptors is not None:
+            return DescriptorReader(self._descriptors.open_descriptor(path))
         if self.backend.capabilities.instant:
             return DirectReader(path, entry, self.backend)
+        self._neighbours.opened(path, entry)
         return BlockReader(path, entry, self._fetcher, lambda: self._entries.doubt(path))
+
+    def _open_known(self, path: str) -> tuple[Entry, Reader]:
+        if (staged := self._files.join(path)) is not None:
+            return _entry_of(staged), StagedReader(staged, self._release)
+        entry = self._file(path)
+        return entry, self._reader(path, entry)
 
     def _stage(self, path: str, *, create: bool, exclusive: bool, truncate: bool) -> StagedFile:
         entry = self.find(path).entry

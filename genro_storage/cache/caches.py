@@ -12,8 +12,9 @@ from genro_storage.cache.tiered import TieredBlockCache
 from genro_storage.config import CacheMode, CacheSettings
 from genro_storage.runtime import Clock
 
-#: ``cache: off`` keeps nothing for later, but what is read ahead must lie somewhere until it is read: one full window.
-READ_AHEAD_BYTES = 32 << 20
+#: ``cache: off`` keeps nothing for later, but what is read ahead must lie somewhere until it is read: one full window,
+#: which is half of it.
+READ_AHEAD_BYTES = 64 << 20
 
 
 class BlockCaches:

@@ -62,8 +62,9 @@ class OpenFiles:
             file = self._open.setdefault(key, opened)
             surplus = [] if file is opened else [opened]
             self._use(file, now_s)
-            idle = [other for other in self._open.values() if not other.users]
-            surplus += [self._open.pop(other.key) for other in idle[: max(0, len(self._open) - self._limit)]]
+            if len(self._open) > self._limit:
+                idle = [other for other in self._open.values() if not other.users]
+                surplus += [self._open.pop(other.key) for other in idle[: len(self._open) - self._limit]]
             if self._sweeper is None:
                 self._sweeper = threading.Thread(target=self._sweep_while_open, name='disk-cache-sweep', daemon=True)
                 self._sweeper.start()

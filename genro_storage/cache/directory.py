@@ -1,8 +1,8 @@
 """Where cached files lie on the disk: their keys, their names, and a directory that is this user's alone.
 
-Owns the names: ``SHARD/FORMAT-DIGEST`` with two endings, ``.data`` for the bytes and ``.sums`` for the key and the
-checksums. Files of another format have other names, so they are never opened, and as nobody uses them they are the
-first to be evicted. Pure but for the making of directories. Threads: safe.
+Owns the names: ``SHARD/FORMAT-DIGEST`` with an ending, ``.data`` for the bytes and ``.sums`` for the key and the
+checksums, or ``.small`` for both. Files of another format have other names, so they are never opened, and as nobody
+uses them they are the first to be evicted. Pure but for the making of directories. Threads: safe.
 """
 
 import contextlib
@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from genro_storage.errors import StoragePermissionError
 
-#: Changes whenever the layout of either file does.
-FORMAT = 1
-DATA, SUMS = '.data', '.sums'
+#: Changes whenever the layout of one of them does.
+FORMAT = 2
+DATA, SUMS, SMALL = '.data', '.sums', '.small'
 #: Nobody plants a link here (the directory is 0700), and no descriptor of the cache outlives an exec.
 OPEN_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 #: The access time is ours to set: it says when the cache used a file, and not that somebody made a backup.

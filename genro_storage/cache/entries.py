@@ -1,11 +1,13 @@
 """What is known of names on a backend, and until when: stats, listings, and names known to be absent.
 
-Owns freshness (the TTL) and the rule that an answer which was under way while we changed the same name is not
-believed. Does not ask backends. Threads: safe; one lock, never held across I/O.
+Owns freshness (the TTL), the rule that an answer which was under way while we changed the same name is not believed,
+and who is told when something turns out to be different. Does not ask backends. Threads: safe; one lock, never held
+across I/O nor while others are told.
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from cachetools import LRUCache
@@ -27,6 +29,13 @@ class Known(NamedTuple):
     remaining_s: float
 
 
+class Asked(NamedTuple):
+    """When somebody asked: after which of our own changes, and at what time."""
+
+    changes: int
+    at_s: float
+
+
 class _Fact(NamedTuple):
     entry: Entry | None
     expires: float
@@ -35,6 +44,32 @@ class _Fact(NamedTuple):
 class _Listing(NamedTuple):
     entries: dict[str, Entry]
     expires: float
+
+
+class _Facts(LRUCache[str, _Fact]):
+    """Facts by path, and which names of a directory there are facts of."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self._names: dict[str, set[str]] = {}
+
+    def names(self, directory: str) -> set[str]:
+        """The names in a directory of which something is known, be it old."""
+        return self._names.get(directory, set())
+
+    def __setitem__(self, path: str, fact: _Fact) -> None:
+        super().__setitem__(path, fact)
+        if path:
+            self._names.setdefault(paths.parent(path), set()).add(paths.basename(path))
+
+    def __delitem__(self, path: str) -> None:
+        super().__delitem__(path)
+        if path:
+            directory = paths.parent(path)
+            names = self._names[directory]
+            names.discard(paths.basename(path))
+            if not names:
+                del self._names[directory]
 
 
 class EntryCache:
@@ -50,11 +85,27 @@ class EntryCache:
         """Begin anew, knowing nothing, in a forked child: the lock may have been held there, amid a change."""
         self._lock = threading.Lock()
         # All guarded by _lock.
-        self._facts: LRUCache[str, _Fact] = LRUCache(self._limit)
+        self._facts = _Facts(self._limit)
         self._listings: LRUCache[str, _Listing] = LRUCache(self._limit, getsizeof=_size_of)
         self._now = 0  # counts our own changes
         self._changed: dict[str, int] = {}
         self._all_changed = 0
+        self._subscribers: tuple[Callable[[str], None], ...] = ()  # replaced as a whole
+
+    def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
+        """Have a callback told each path at which something else is, or may be, than was last known; ends by a call.
+
+        What was last known counts however old it is. The callback comes from whatever thread has found out or changed
+        it; it must return at once, and neither ask nor raise.
+        """
+        with self._lock:
+            self._subscribers = (*self._subscribers, callback)
+
+        def end() -> None:
+            with self._lock:
+                self._subscribers = tuple(other for other in self._subscribers if other is not callback)
+
+        return end
 
     def find(self, path: str) -> Known | None:
         """What is known of a path: from a stat, or from a listing of its directory. None: ask."""
@@ -74,37 +125,45 @@ class EntryCache:
             remaining_s = listing.expires - self._clock.monotonic() if listing is not None else 0
             return (list(listing.entries.values()), remaining_s) if listing is not None and remaining_s > 0 else None
 
-    def asking(self) -> int:
-        """Call before asking the backend; the number goes into learn and learn_listing with the answer."""
-        with self._lock:
-            return self._now
+    def asking(self) -> Asked:
+        """Call before asking the backend; this goes into learn and learn_listing with the answer.
 
-    def learn(self, path: str, entry: Entry | None, asked: int) -> float:
+        An answer is as old as its question: it may tell what was so at any time since.
+        """
+        with self._lock:
+            return Asked(self._now, self._clock.monotonic())
+
+    def learn(self, path: str, entry: Entry | None, asked: Asked) -> float:
         """Believe a backend's answer about one path (None: nothing is there), unless we changed it since; its TTL."""
-        with self._lock:
+        with self._telling() as changed:
             if self._overtaken(path, asked):
                 return 0.0
-            self._facts[path] = _Fact(entry, self._clock.monotonic() + self._ttl_s)
-            return self._ttl_s
+            fact = _Fact(entry, asked.at_s + self._ttl_s)
+            if self._contradicts(path, entry):
+                changed.append(path)
+            self._facts[path] = fact
+            return max(0.0, fact.expires - self._clock.monotonic())
 
-    def learn_listing(self, path: str, entries: Iterable[Entry], asked: int) -> float:
+    def learn_listing(self, path: str, entries: Iterable[Entry], asked: Asked) -> float:
         """Believe a backend's listing, which is also a stat of each entry, unless we changed it since; its TTL."""
-        with self._lock:
+        with self._telling() as changed:
             if self._overtaken(path, asked):
                 return 0.0
-            listing = _Listing({entry.name: entry for entry in entries}, self._clock.monotonic() + self._ttl_s)
-            for name in listing.entries:
-                self._facts.pop(paths.child(path, name), None)
+            listing = _Listing({entry.name: entry for entry in entries}, asked.at_s + self._ttl_s)
+            changed.extend(self._contradicted(path, listing.entries))
+            for name in list(self._facts.names(path)):
+                del self._facts[paths.child(path, name)]
             self._keep(path, listing)
-            return self._ttl_s
+            return max(0.0, listing.expires - self._clock.monotonic())
 
-    def changed(self, path: str, entry: Entry | None, asked: int) -> None:
+    def changed(self, path: str, entry: Entry | None, asked: Asked) -> None:
         """We made, replaced (entry) or removed (None) what is at a path; the listing of its directory follows.
 
         ``asked``: from asking(), before the backend was told to. Of two changes that were under way at once nobody
         knows which came last, so the path is asked for again.
         """
-        with self._lock:
+        with self._telling() as changed:
+            changed.append(path)
             unclear = self._overtaken(path, asked)
             self._note(path)
             if unclear:
@@ -120,7 +179,8 @@ class EntryCache:
 
     def doubt(self, path: str) -> None:
         """Ask again about one path, its entries and its siblings: something happened there, and nobody knows what."""
-        with self._lock:
+        with self._telling() as changed:
+            changed.append(path)
             self._note(path)
             self._facts.pop(path, None)
             self._listings.pop(path, None)
@@ -128,7 +188,8 @@ class EntryCache:
 
     def forget(self, directory: str) -> None:
         """Believe nothing any more about a directory and all below it."""
-        with self._lock:
+        with self._telling() as changed:
+            changed.append(directory)
             self._now += 1
             self._all_changed = self._now
             self._changed.clear()
@@ -137,6 +198,36 @@ class EntryCache:
                     del known[path]
             if directory:
                 self._listings.pop(paths.parent(directory), None)
+
+    @contextmanager
+    def _telling(self) -> Iterator[list[str]]:
+        """Hold the lock, and then tell the subscribers of the paths that were added to the list."""
+        changed: list[str] = []
+        try:
+            with self._lock:
+                yield changed
+        finally:
+            for callback in self._subscribers if changed else ():
+                for path in changed:
+                    callback(path)
+
+    def _contradicts(self, path: str, entry: Entry | None) -> bool:
+        """Whether something else was known of a path last; False if nothing was."""
+        fact = self._facts.get(path)
+        listing = self._listings.get(paths.parent(path)) if path else None
+        if listing is not None and (fact is None or fact.expires < listing.expires):
+            return _differ(listing.entries.get(paths.basename(path)), entry)
+        return fact is not None and _differ(fact.entry, entry)
+
+    def _contradicted(self, directory: str, entries: dict[str, Entry]) -> list[str]:
+        """The paths in a directory of which a new listing says something else than was known last."""
+        listing = self._listings.get(directory)
+        names = set(self._facts.names(directory))
+        if listing is not None:
+            names |= listing.entries.keys() ^ entries.keys()
+            names |= {name for name, entry in entries.items() if _differ(listing.entries.get(name), entry)}
+        every = ((paths.child(directory, name), entries.get(name)) for name in sorted(names))
+        return [path for path, entry in every if self._contradicts(path, entry)]
 
     def _follow(self, path: str, entry: Entry | None) -> None:
         """Keep the listing of a directory right, while there is one to believe."""
@@ -178,8 +269,15 @@ class EntryCache:
             path = paths.parent(path)
             self._changed[path] = self._now
 
-    def _overtaken(self, path: str, asked: int) -> bool:
-        return max(self._all_changed, self._changed.get(path, 0)) > asked
+    def _overtaken(self, path: str, asked: Asked) -> bool:
+        return max(self._all_changed, self._changed.get(path, 0)) > asked.changes
+
+
+def _differ(one: Entry | None, other: Entry | None) -> bool:
+    """Whether two answers are about different things. Of a time alone a listing may know more digits than a stat."""
+    if one is None or other is None:
+        return one is not other
+    return (one.kind, one.size_bytes, one.version) != (other.kind, other.size_bytes, other.version)
 
 
 def _size_of(listing: _Listing) -> int:

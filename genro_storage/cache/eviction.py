@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from genro_storage.cache.cached_file import unlink
-from genro_storage.cache.directory import DATA, OPEN_FLAGS, SUMS, private_directory
+from genro_storage.cache.directory import DATA, OPEN_FLAGS, SMALL, SUMS, private_directory
 
 
 class Stored(NamedTuple):
@@ -63,14 +63,14 @@ def _walk_shard(root: Path, shard: str) -> Iterator[Stored]:
     with files:
         for file in files:
             name, ending = os.path.splitext(file.name)
-            if ending not in {DATA, SUMS}:
+            if ending not in {DATA, SUMS, SMALL}:
                 continue
             try:
                 found = file.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
             sizes[name] = sizes.get(name, 0) + found.st_blocks * 512
-            if ending == SUMS:
+            if ending != DATA:
                 used[name] = found.st_atime_ns
     for name, size_bytes in sizes.items():
         # Bytes without checksums were left by somebody killed while evicting: the first to go.

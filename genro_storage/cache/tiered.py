@@ -1,66 +1,137 @@
 """Memory over disk: one cache for block reads.
 
-Owns the order of the tiers, promotion between them, and that writing to the disk never makes a reader wait. Eviction
-belongs to each tier; freshness to nobody, because a BlockKey carries the version of its file and a changed file simply
-misses.
+Owns the order of the tiers, promotion between them, and that a slow disk costs readers little. Eviction belongs to
+each tier; freshness to nobody, because a BlockKey carries the version of its file and a changed file simply misses.
 
-Threads: safe; one lock over the blocks that wait for the disk, never held across I/O. After a fork the child has
-nothing waiting; its parent writes it.
+Threads: safe; one lock over the runs that wait for the disk, never held across I/O. After a fork the child has nothing
+waiting; its parent writes it.
 """
 
 import functools
 import logging
 import threading
+from collections.abc import Callable
 
-from genro_storage.cache.blocks import BlockCache, BlockKey
+from genro_storage.cache.blocks import Block, BlockKey, Run, Runs
 from genro_storage.cache.disk import DiskBlockCache
+from genro_storage.cache.memory import MemoryBlockCache
 from genro_storage.errors import StorageUnavailableError
 from genro_storage.runtime import WorkerPool
 
 log = logging.getLogger(__name__)
 
-#: 16 MiB of memory; two ranges of the fetcher. One thread writes 1.5 GB/s, so only a disk that stalls fills it.
-LIMIT_WAITING = 64
+#: What may wait for the disk: most of it is in the memory tier too. Beyond, the disk does without.
+LIMIT_WAITING_BYTES = 96 << 20
+#: Whoever fetches ahead waits when so much waits for the disk: fetching no faster than the disk takes it is better than
+#: a file of which a part is missing each time. The rest up to the limit is for ranges that are under way by then.
+PACE_BYTES = 32 << 20
+#: But not for a disk that takes nothing at all for so long: then nobody waits again until it does.
+PATIENCE_S = 1.0
+#: Jobs of the writer: runs of small files too.
+LIMIT_JOBS = 4096
+#: Whole files to be checked; of more, the next close will ask again.
+LIMIT_CHECKS = 64
 
 
 class TieredBlockCache:
     """A BlockCache that asks the memory first and then the disk, and feeds both."""
 
-    def __init__(self, memory: BlockCache, disk: DiskBlockCache, limit_waiting: int = LIMIT_WAITING) -> None:
+    def __init__(
+        self,
+        memory: MemoryBlockCache,
+        disk: DiskBlockCache,
+        limit_waiting_bytes: int = LIMIT_WAITING_BYTES,
+        pace_bytes: int = PACE_BYTES,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         self._memory = memory
         self._disk = disk
-        self._limit_waiting = limit_waiting
+        self._limit_waiting_bytes = limit_waiting_bytes
+        self._pace_bytes = pace_bytes
+        self._patience_s = patience_s
         self._begin()
 
     def _begin(self) -> None:
-        self._written = threading.Condition(threading.Lock())
-        self._waiting: dict[BlockKey, bytes] = {}  # for the disk; guarded by _written
-        self._writer = WorkerPool('disk-cache', threads=1, queue_limit=self._limit_waiting + 1)
+        self._moved = threading.Condition(threading.Lock())
+        # All guarded by _moved.
+        self._waiting = Runs()  # for the disk
+        self._waiting_bytes = 0
+        self._stuck = False  # the disk has not taken anything for as long as anybody waits
+        self._jobs = 0
+        self._writer = WorkerPool('disk-cache', threads=1, queue_limit=LIMIT_JOBS)
+        self._checker = WorkerPool('disk-cache-check', threads=1, queue_limit=LIMIT_CHECKS)
 
-    def get(self, key: BlockKey) -> bytes | None:
+    @property
+    def ahead_bytes(self) -> int:
+        """See BlockCache."""
+        return self._memory.ahead_bytes
+
+    def get(self, key: BlockKey) -> Block | None:
         """See BlockCache."""
         block = self._memory.get(key)
         if block is not None:
             return block
-        with self._written:
-            block = self._waiting.get(key)
-        if block is None:
-            block = self._disk.get(key)
+        with self._moved:
+            run = self._waiting.find(key)
+        if run is not None:
+            return run.block(key.number)
+        block = self._disk.get(key)
         if block is not None:
             self._memory.put(key, block)
         return block
 
-    def put(self, key: BlockKey, block: bytes) -> None:
+    def absent(self, first: BlockKey, count: int) -> list[int]:
+        """See BlockCache."""
+        absent = self._memory.absent(first, count)
+        if absent:
+            with self._moved:
+                absent = [number for number in absent if self._waiting.find(first._replace(number=number)) is None]
+        if absent:
+            on_disk = set(range(absent[0], absent[-1] + 1))
+            on_disk -= set(self._disk.absent(first._replace(number=absent[0]), absent[-1] + 1 - absent[0]))
+            absent = [number for number in absent if number not in on_disk]
+        return absent
+
+    def put(self, key: BlockKey, data: Block) -> None:
         """See BlockCache. At once: the disk gets it later, or not at all when it cannot keep up."""
-        self._memory.put(key, block)
-        with self._written:
-            if key in self._waiting or len(self._waiting) >= self._limit_waiting:
+        self._memory.put(key, data)
+        run = Run(key, data)
+        with self._moved:
+            if self._waiting.find(key) is not None:
                 return
-            self._waiting[key] = block
-        try:
-            self._writer.start(functools.partial(self._write, key, block))
-        except StorageUnavailableError:  # closed: the memory serves on
-            self._done(key)
+            if self._waiting_bytes and self._waiting_bytes + run.size_bytes > self._limit_waiting_bytes:
+                return
+            self._waiting.add(run)
+            self._waiting_bytes += run.size_bytes
+        if not self._start(functools.partial(self._write, run), key):
+            self._leave(run)
+
+    def passed(self, key: BlockKey) -> None:
+        """See BlockCache. What the disk has need not take memory: of the buffer, the next range will be made."""
+        run = self._memory.run_of(key)
+        if run is None or key.number != run.first.number + run.count - 1:
+            return
+        with self._moved:
+            waits = self._waiting.find(run.first) is not None
+        if waits or not self._disk.absent(run.first, run.count):
+            self._memory.drop(run)
+
+    def pace(self) -> None:
+        """See BlockCache."""
+        with self._moved:
+            if self._stuck or self._waiting_bytes <= self._pace_bytes:
+                return
+            self._stuck = not self._moved.wait_for(lambda: self._waiting_bytes <= self._pace_bytes, self._patience_s)
+
+    def complete_file(self, destination: str, path: str, version: str, size_bytes: int) -> int | None:
+        """See BlockCache."""
+        return self._disk.complete_file(destination, path, version, size_bytes)
+
+    def check_file(self, destination: str, path: str, version: str, size_bytes: int) -> None:
+        """See BlockCache. After all that waits for the disk now."""
+        check = functools.partial(self._check, destination, path, version, size_bytes)
+        # By way of the writer, behind what it has to write; and not on it, which others wait for.
+        self._start(functools.partial(self._checker.start, check), BlockKey(destination, path, version, 0))
 
     def after_fork(self) -> None:
         """See BlockCache."""
@@ -70,25 +141,58 @@ class TieredBlockCache:
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until the disk has what waits for it, for at most this long; whether it has."""
-        with self._written:
-            return self._written.wait_for(lambda: not self._waiting, timeout_s)
+        with self._moved:
+            return self._moved.wait_for(lambda: not self._jobs, timeout_s)
 
     def close(self, timeout_s: float) -> bool:
         """Write what waits, for at most this long, and close the disk cache; whether all was written."""
         written = self._writer.close(timeout_s)
+        self._checker.close(0)  # a check that is under way changes nothing that lasts
         self._disk.close()
         return written
 
-    def _write(self, key: BlockKey, block: bytes) -> None:
+    def _start(self, job: Callable[[], object], key: BlockKey) -> bool:
+        """Have the writer see to a file; False if it does not, being closed or far behind: the memory serves on."""
+        with self._moved:
+            self._jobs += 1
         try:
-            self._disk.put(key, block)
-        except Exception:
-            # A worker that ends would leave all later blocks waiting.
-            log.exception('disk cache: block %d of %r was not kept', key.number, key.path)
-        finally:
-            self._done(key)
+            self._writer.start(functools.partial(self._run, job, key))
+        except StorageUnavailableError:
+            self._ended()
+            return False
+        return True
 
-    def _done(self, key: BlockKey) -> None:
-        with self._written:
-            self._waiting.pop(key, None)
-            self._written.notify_all()
+    def _run(self, job: Callable[[], object], key: BlockKey) -> None:
+        try:
+            job()
+        except StorageUnavailableError as error:
+            log.debug('disk cache: %s', error)  # there are enough checks
+        except Exception:
+            # A worker that ends would leave all later runs waiting.
+            log.exception('disk cache: from block %d of %r on something was not kept', key.number, key.path)
+        finally:
+            self._ended()
+
+    def _check(self, destination: str, path: str, version: str, size_bytes: int) -> None:
+        try:
+            self._disk.verify_file(destination, path, version, size_bytes)
+        except Exception:
+            log.exception('disk cache: %r could not be checked', path)
+
+    def _ended(self) -> None:
+        with self._moved:
+            self._jobs -= 1
+            self._moved.notify_all()
+
+    def _write(self, run: Run) -> None:
+        try:
+            self._disk.put(run.first, run.data)
+        finally:
+            self._leave(run)
+
+    def _leave(self, run: Run) -> None:
+        with self._moved:
+            self._waiting.discard(run)
+            self._waiting_bytes -= run.size_bytes
+            self._stuck = False
+            self._moved.notify_all()

@@ -5,16 +5,25 @@ A handle shows one version of its file from open to close. Threads: safe; the lo
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from genro_storage.backends.base import Backend
-from genro_storage.cache.blocks import BLOCK_BYTES, numbers
+from genro_storage.cache.blocks import BLOCK_BYTES, Block, numbers
 from genro_storage.entry import Entry, Extent
 from genro_storage.errors import StorageConflictError
-from genro_storage.reading.fetcher import Fetcher, File
-from genro_storage.reading.window import Window
+from genro_storage.reading.fetcher import RANGE_BLOCKS, Fetch, Fetcher, File
+from genro_storage.reading.window import SLACK_BYTES, Window
 from genro_storage.runtime import about_to_block
+
+RANGE_BYTES = RANGE_BLOCKS * BLOCK_BYTES
+#: A smaller file is read by the kernel in one request and stays in its page cache; to hand it a descriptor costs more.
+WORTH_HANDING_OUT_BYTES = 1 << 20
+
+
+#: A file up to this is checked as soon as all of it is there and somebody has read in it: 2 s of the disk. A larger one
+#: when somebody has read as much as all of it.
+CHECKED_BYTES = 4 << 30
 
 
 class Reader(Protocol):
@@ -32,7 +41,7 @@ class Reader(Protocol):
 
 
 class BlockReader:
-    """Reads through the block cache and prefetches while reads are in sequence.
+    """Reads through the block cache and has more fetched ahead while reads are in sequence.
 
     ``on_gone`` is called when the version turns out to be gone, before the error is raised.
     """
@@ -42,8 +51,13 @@ class BlockReader:
         self._fetcher = fetcher
         self._on_gone = on_gone
         self._lock = threading.Lock()
-        self._window = Window()  # guarded by _lock
-        self._ahead_to = 0  # the first block not yet asked for ahead; guarded by _lock
+        # All guarded by _lock.
+        self._window = Window()
+        self._ahead_to = 0  # the first block not yet asked for ahead
+        self._ahead: list[Fetch] = []  # what was begun and may not have arrived
+        self._streaming = False
+        self._passed_to = 0  # the first block that the stream has not left behind
+        self._read_bytes = 0
 
     @property
     def size_bytes(self) -> int:
@@ -52,15 +66,20 @@ class BlockReader:
 
     def read(self, offset: int, size_bytes: int) -> bytes | memoryview:
         """See Reader."""
+        pieces = self.pieces(offset, size_bytes)
+        return pieces[0] if len(pieces) == 1 else b''.join(pieces)
+
+    def pieces(self, offset: int, size_bytes: int) -> list[memoryview]:
+        """What read() returns, as the cache holds it: in one piece or several, uncopied."""
         wanted = Extent(offset, min(size_bytes, self._file.size_bytes - offset))
         touched = numbers(wanted)
         if not touched:
-            return b''
+            return []
         blocks = self._fetcher.find(self._file, touched)
         missing = [number for number, block in zip(touched, blocks, strict=True) if block is None]
         if missing:
             about_to_block()  # before the window learns of this read: a worker will start it again
-        self._prefetch(wanted)
+        self._look_ahead(wanted)
         if missing:
             try:
                 fetched = iter(self._fetcher.fetch(self._file, missing))
@@ -68,25 +87,72 @@ class BlockReader:
                 self._on_gone()
                 raise
             blocks = [next(fetched) if block is None else block for block in blocks]
-        return _join(blocks, offset - touched[0] * BLOCK_BYTES, wanted.size_bytes)  # type: ignore[arg-type]
+        return _cut(blocks, offset - touched[0] * BLOCK_BYTES, wanted.size_bytes)
+
+    def begin(self) -> None:
+        """See to it that the version is still there: its beginning is in the cache, or is fetched now.
+
+        Raises StorageConflictError if it is gone.
+        """
+        if self._file.size_bytes and not self._fetcher.has_begun(self._file):
+            try:
+                self._fetcher.fetch(self._file, [0])
+            except StorageConflictError:
+                self._on_gone()
+                raise
 
     def close(self) -> None:
-        """See Reader."""
-
-    def _prefetch(self, wanted: Extent) -> None:
+        """See Reader. What is not under way yet of what was asked for ahead is called off."""
         with self._lock:
-            ahead_bytes = self._window.after(wanted.offset, wanted.size_bytes)
-            end = min(wanted.end + ahead_bytes, self._file.size_bytes)
-            last = numbers(Extent(wanted.offset, end - wanted.offset))[-1]
+            self._end_stream()
+            worth_checking = self._is_worth_checking()
+            self._read_bytes = 0
+        if worth_checking:
+            self._fetcher.check_file(self._file)
+
+    def _look_ahead(self, wanted: Extent) -> None:
+        with self._lock:
+            self._read_bytes += wanted.size_bytes
+            ahead_bytes = self._window.after(wanted.offset, wanted.size_bytes, self._fetcher.ahead_bytes)
             if not ahead_bytes:
-                self._ahead_to = last + 1
+                self._end_stream()
                 return
+            if not self._streaming:
+                self._streaming = True
+                self._ahead_to = 0
+                self._passed_to = wanted.offset // BLOCK_BYTES
+                self._fetcher.opened_stream(1)
+            end = wanted.end + ahead_bytes
+            if ahead_bytes >= RANGE_BYTES:
+                end = -(-end // RANGE_BYTES) * RANGE_BYTES  # whole ranges
+            end = min(end, self._file.size_bytes)
             first = max(self._ahead_to, wanted.offset // BLOCK_BYTES)
+            last = (end - 1) // BLOCK_BYTES
             # In steps of half a window, so that ranges stay long while the reader moves in small ones.
             if (last + 1 - first) * BLOCK_BYTES < ahead_bytes // 2 and end < self._file.size_bytes:
                 return
             self._ahead_to = max(self._ahead_to, last + 1)
-        self._fetcher.prefetch(self._file, range(first, last + 1))
+            behind = range(self._passed_to, (wanted.offset - SLACK_BYTES) // BLOCK_BYTES)
+            self._passed_to = max(self._passed_to, behind.stop)
+        self._fetcher.passed(self._file, behind)
+        begun = self._fetcher.prefetch(self._file, first, last) if first <= last else []
+        with self._lock:
+            self._ahead = [fetch for fetch in self._ahead if not fetch.run.done()] + begun
+
+    def _is_worth_checking(self) -> bool:
+        """Whether the file may be whole on the disk by now, and wanted again."""
+        size_bytes = self._file.size_bytes
+        return size_bytes >= WORTH_HANDING_OUT_BYTES and (
+            self._read_bytes >= size_bytes or (self._read_bytes > 0 and size_bytes <= CHECKED_BYTES)
+        )
+
+    def _end_stream(self) -> None:
+        """Called with the lock held."""
+        if self._streaming:
+            self._streaming = False
+            self._fetcher.opened_stream(-1)
+        ahead, self._ahead = self._ahead, []
+        self._fetcher.call_off(ahead)
 
 
 class LatestReader:
@@ -184,11 +250,9 @@ class DescriptorReader:
             os.close(descriptor)
 
 
-def _join(blocks: list[bytes], start: int, size_bytes: int) -> bytes | memoryview:
-    """size_bytes of consecutive blocks, from start of the first one on; of a single block without a copy."""
-    if len(blocks) == 1:
-        return memoryview(blocks[0])[start : start + size_bytes]
-    pieces = [memoryview(block) for block in blocks]
+def _cut(blocks: Sequence[Block | None], start: int, size_bytes: int) -> list[memoryview]:
+    """size_bytes of consecutive blocks, from start of the first one on."""
+    pieces = [memoryview(block) for block in blocks if block is not None]
     pieces[0] = pieces[0][start:]
     pieces[-1] = pieces[-1][: size_bytes - sum(len(piece) for piece in pieces[:-1])]
-    return b''.join(pieces)
+    return pieces

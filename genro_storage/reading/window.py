@@ -1,13 +1,12 @@
 """How far to read ahead of one open file: pure, one per read handle.
 
-A reader that goes on where it stopped gets twice as much ahead each time, up to a bound; one that jumps gets nothing
-ahead. Not thread-safe: the reader's lock guards it.
+A reader that goes on where it stopped gets twice as much ahead each time, up to a bound; one that jumps, goes backward
+or picks here and there gets nothing. Not thread-safe: the reader's lock guards it.
 """
 
-#: Where the doubling begins: with the kernel's own 128 KiB requests a second one in sequence is proof enough.
+#: Where the doubling begins, once a second read has gone on where the first one stopped: before that a program may
+#: only want to know what kind of file it is.
 FIRST_BYTES = 1 << 20
-#: Four ranges of 8 MiB in flight saturate one core's worth of s3fs; more only takes memory.
-LIMIT_BYTES = 32 << 20
 #: The kernel sends readahead from several threads, so requests of one stream overtake each other by a little.
 SLACK_BYTES = 2 << 20
 
@@ -16,14 +15,22 @@ class Window:
     """Learns from each read how much to fetch behind it."""
 
     def __init__(self) -> None:
-        self._next = 0
+        self._start = 0  # where the stream began
+        self._next = 0  # where it goes on
+        self._read = 0  # how much of what lies between was read
         self._ahead = 0
 
-    def after(self, offset: int, size_bytes: int) -> int:
+    def after(self, offset: int, size_bytes: int, limit_bytes: int) -> int:
         """How many bytes behind this read to fetch ahead; 0 for one that is out of sequence."""
-        if abs(offset - self._next) > SLACK_BYTES:
-            self._next, self._ahead = offset + size_bytes, 0
-            return 0
-        self._ahead = min(max(FIRST_BYTES, self._ahead * 2), LIMIT_BYTES)
-        self._next = max(self._next, offset + size_bytes)
+        end = offset + size_bytes
+        first = not self._read
+        self._read += size_bytes
+        # A stream reads most of what it passes; strides within the slack do not.
+        passed = max(end, self._next) - self._start
+        if abs(offset - self._next) > SLACK_BYTES or passed > 2 * self._read:
+            self._start, self._next, self._read, self._ahead = offset, end, size_bytes, 0
+        elif end > self._next:
+            self._next = end
+            if not first:
+                self._ahead = min(max(FIRST_BYTES, self._ahead * 2), limit_bytes)
         return self._ahead

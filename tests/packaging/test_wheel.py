@@ -53,10 +53,10 @@ def test_wheel_holds_both_packages_their_types_and_the_licence_and_nothing_else(
     assert any(name.endswith('licenses/LICENSE') for name in names)
 
 
-def test_core_has_four_dependencies(empty_environment: Path) -> None:
+def test_core_has_five_dependencies(empty_environment: Path) -> None:
     listed = run(empty_environment / 'pip', 'list', '--format', 'freeze', '--disable-pip-version-check')
     installed = {line.split('==')[0].lower() for line in listed.splitlines()} - {'pip', 'setuptools'}
-    assert installed == {'genro-storage', 'fsspec', 'pyyaml', 'msgspec', 'cachetools'}
+    assert installed == {'genro-storage', 'fsspec', 'pyyaml', 'msgspec', 'cachetools', 'xxhash'}
 
 
 @pytest.mark.timeout(300)

@@ -14,6 +14,7 @@ from fsspec.asyn import AsyncFileSystem
 from fsspec.exceptions import FSTimeoutError
 from fsspec.implementations.memory import MemoryFileSystem
 
+from genro_storage.backends.base import InterruptedReadError
 from genro_storage.backends.fsspec_backend import FsspecBackend
 from genro_storage.backends.fsspec_entries import entry_of
 from genro_storage.backends.fsspec_errors import translate
@@ -165,6 +166,41 @@ def test_an_asynchronous_file_system_that_does_not_answer_is_a_timeout() -> None
     backend = FsspecBackend(lambda: Silent(skip_instance_cache=True), '', 'place', timeout_s=0.1)
     with pytest.raises(StorageTimeoutError):
         backend.stat('file')
+
+
+class Answering(AbstractFileSystem):  # type: ignore[misc]
+    """One file, 'file', and its server's answer to whatever range is asked for."""
+
+    content = b'0123456789'
+    answer = b''
+
+    def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        return {'name': path, 'size': len(self.content), 'type': 'file'}
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
+        return self.answer
+
+
+def _answering(answer: bytes) -> FsspecBackend:
+    filesystem = Answering(skip_instance_cache=True)
+    filesystem.answer = answer
+    return FsspecBackend(lambda: filesystem, '', 'place')
+
+
+def test_a_range_that_falls_short_is_told_to_go_on_from() -> None:
+    with pytest.raises(InterruptedReadError) as caught:
+        _answering(b'234').read_range('file', 2, 6, None)
+    assert caught.value.received == b'234'
+
+
+def test_the_range_is_cut_out_of_everything() -> None:
+    assert _answering(b'0123456789').read_range('file', 2, 6, None) == b'234567'
+    assert _answering(b'0123456789').read_range('file', 8, 6, None) == b'89'
+
+
+def test_more_than_was_asked_for_and_not_everything_is_an_error() -> None:
+    with pytest.raises(StorageIOError, match='asked for 2 bytes, 5 came'):
+        _answering(b'23456').read_range('file', 2, 2, None)
 
 
 def test_a_read_only_file_system_says_unsupported() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genro_storage.cache.blocks import BLOCK_BYTES, extent_of, numbers, runs, split
+from genro_storage.cache.blocks import BLOCK_BYTES, BlockKey, Run, Runs, consecutive, extent_of, numbers, runs
 from genro_storage.entry import Extent
 
 B = BLOCK_BYTES
@@ -48,11 +48,13 @@ def test_bytes_of_blocks(first: int, last: int, file_bytes: int, extent: Extent)
         ([5], 3, [(5, 5)]),
         ([0, 1, 2], 3, [(0, 2)]),
         ([0, 1, 2, 3], 3, [(0, 2), (3, 3)]),
-        ([0, 2, 3, 7], 3, [(0, 0), (2, 3), (7, 7)]),
+        ([0, 2, 3, 7], 3, [(0, 0), (2, 2), (3, 3), (7, 7)]),
         ([1, 2, 3], 1, [(1, 1), (2, 2), (3, 3)]),
+        ([1, 2, 3, 4, 6], 3, [(1, 2), (3, 4), (6, 6)]),
+        ([1, 2, 3, 5], None, [(1, 3), (5, 5)]),
     ],
 )
-def test_runs(wanted: list[int], limit: int, grouped: list[tuple[int, int]]) -> None:
+def test_runs(wanted: list[int], limit: int | None, grouped: list[tuple[int, int]]) -> None:
     assert list(runs(wanted, limit)) == grouped
 
 
@@ -64,9 +66,23 @@ def test_runs_hold_each_number_once_and_no_other(wanted: set[int], limit: int) -
 
 
 @given(st.integers(0, 5), st.integers(1, 4 * B))
-def test_the_pieces_of_a_split_are_the_whole(first: int, size_bytes: int) -> None:
+def test_the_blocks_of_a_run_are_the_whole(first: int, size_bytes: int) -> None:
     data = bytes(size_bytes)
-    pieces = list(split(Extent(first * B, size_bytes), first, data))
-    assert [number for number, _ in pieces] == list(range(first, first + -(-size_bytes // B)))
-    assert b''.join(piece for _, piece in pieces) == data
-    assert all(len(piece) == B for _, piece in pieces[:-1])
+    run = Run(BlockKey('d', 'p', 'v', first), data)
+    keys = list(run.block_keys())
+    assert [key.number for key in keys] == list(range(first, first + -(-size_bytes // B)))
+    blocks = [run.block(key.number) for key in keys]
+    assert b''.join(blocks) == data
+    assert all(len(block) == B for block in blocks[:-1])
+
+
+def test_an_index_finds_the_newest_run_and_forgets_only_what_it_is_told() -> None:
+    one, other = (Run(BlockKey('d', 'p', 'v', first), bytes(2 * B)) for first in (0, 1))
+    index = Runs()
+    index.add(one)
+    index.add(other)
+    found = [index.find(key) for key in consecutive(one.first, 4)]
+    assert found == [one, other, other, None]
+    index.discard(one)
+    assert [index.find(key) for key in consecutive(one.first, 4)] == [None, other, other, None]
+    assert len(index) == 2

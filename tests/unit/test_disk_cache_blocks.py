@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from genro_storage.cache.blocks import BLOCK_BYTES, BlockKey
+from genro_storage.cache.cached_file import CachedFile
 from genro_storage.cache.directory import FileKey, name_of, packed
 from genro_storage.cache.disk import DiskBlockCache
 
@@ -96,12 +97,30 @@ def test_a_block_may_have_any_length_up_to_a_whole_one(new: New, size_bytes: int
     assert new().get(key(0)) == CONTENT[:size_bytes]
 
 
-@pytest.mark.parametrize('block', [b'', bytes(BLOCK_BYTES + 1)], ids=['empty', 'too long'])
-def test_what_is_no_block_is_not_kept(new: New, root: Path, block: bytes) -> None:
+def test_nothing_is_no_block(new: New, root: Path) -> None:
     cache = new()
-    cache.put(key(0), block)
+    cache.put(key(0), b'')
     assert cache.get(key(0)) is None
     assert not root.exists()
+
+
+def test_blocks_in_a_row_are_put_at_once_beside_those_that_are_there(new: New) -> None:
+    blocks = [bytes([number]) * BLOCK_BYTES for number in range(5)]
+    cache = new()
+    cache.put(key(2), blocks[2])
+    cache.put(key(1), memoryview(b''.join(blocks[1:5])))
+    assert cache.absent(key(0), 7) == [0, 5, 6]
+    assert [cache.get(key(number)) for number in range(6)] == [None, *blocks[1:5], None]
+    assert [new().get(key(number)) for number in range(6)] == [None, *blocks[1:5], None]
+
+
+def test_one_other_block_among_those_in_a_row_begins_the_file_anew(new: New) -> None:
+    blocks = [bytes([number]) * BLOCK_BYTES for number in range(4)]
+    cache = new()
+    cache.put(key(0), blocks[0])
+    cache.put(key(2), blocks[0])
+    cache.put(key(1), b''.join(blocks[1:4]))
+    assert [cache.get(key(number)) for number in range(5)] == [None, *blocks[1:4], None]
 
 
 def test_a_block_of_zeros_is_a_block(new: New) -> None:
@@ -203,15 +222,74 @@ def test_a_file_under_the_name_of_another_is_not_served(new: New, root: Path) ->
     other = FileKey('s3://host/bucket', 'other', '"etag"')
     cache = new()
     fill(cache)
-    cache.put(key(0, other), b'other')
+    cache.put(key(0, other), BLOCKS[1])
     cache.close()
     for source, target in zip(files_of(root), files_of(root, other), strict=True):
         shutil.copyfile(source, target)
     cache = new()
     assert cache.get(key(0, other)) is None
-    cache.put(key(0, other), b'other')
-    assert new().get(key(0, other)) == b'other'
+    cache.put(key(0, other), BLOCKS[1])
+    assert new().get(key(0, other)) == BLOCKS[1]
     assert new().get(key(1, other)) is None
+
+
+def test_after_damage_no_block_is_believed_that_was_compared_before(new: New, root: Path) -> None:
+    blocks = [bytes([number + 1]) * BLOCK_BYTES for number in range(8)]
+    cache = new()
+    cache.put(key(0), b''.join(blocks))
+    assert cache.get(key(4)) == blocks[4]
+    os.truncate(files_of(root)[0], 0)
+    assert cache.get(key(7)) is None
+    cache.put(key(7), blocks[7])  # block 4 lies in a hole now
+    assert cache.get(key(4)) is None
+    assert cache.get(key(7)) == blocks[7]
+
+
+class TestSmallFiles:
+    def path(self, root: Path, file: FileKey = KEY) -> Path:
+        return root / f'{name_of(packed(file))}.small'
+
+    def test_a_file_of_less_than_a_block_is_one_file_on_the_disk(self, new: New, root: Path) -> None:
+        new().put(key(0), b'small')
+        assert [path for path in root.rglob('*') if path.is_file() and '-' in path.name] == [self.path(root)]
+        assert self.path(root).stat().st_mode & 0o777 == 0o600
+        cache = new()
+        assert cache.get(key(0)) == b'small'
+        assert cache.get(key(1)) is None
+        assert cache.absent(key(0), 3) == [1, 2]
+
+    @pytest.mark.parametrize('at', [0, 10, 30, -1], ids=['magic', 'length', 'key', 'bytes'])
+    def test_a_damaged_one_is_a_miss_and_makes_room_for_a_right_one(self, new: New, root: Path, at: int) -> None:
+        new().put(key(0), b'small')
+        flip(self.path(root), at % self.path(root).stat().st_size)
+        assert new().get(key(0)) is None
+        assert not self.path(root).exists()
+        new().put(key(0), b'small')
+        assert new().get(key(0)) == b'small'
+
+    @pytest.mark.parametrize('left', [0, 10, 60])
+    def test_one_that_ends_early_is_a_miss(self, new: New, root: Path, left: int) -> None:
+        new().put(key(0), b'small' * 20)
+        os.truncate(self.path(root), left)
+        assert new().get(key(0)) is None
+
+    def test_one_under_the_name_of_another_is_a_miss(self, new: New, root: Path) -> None:
+        other = FileKey('s3://host/bucket', 'other', '"etag"')
+        new().put(key(0), b'small')
+        new().put(key(0, other), b'other')
+        shutil.copyfile(self.path(root), self.path(root, other))
+        assert new().get(key(0, other)) is None
+
+    def test_of_two_contents_of_one_version_the_newer_stays(self, new: New) -> None:
+        new().put(key(0), b'older')
+        new().put(key(0), b'newer')
+        assert new().get(key(0)) == b'newer'
+
+    def test_a_link_is_not_followed(self, new: New, root: Path, tmp_path: Path) -> None:
+        new().put(key(0), b'small')
+        self.path(root).rename(tmp_path / 'elsewhere')
+        self.path(root).symlink_to(tmp_path / 'elsewhere')
+        assert new().get(key(0)) is None
 
 
 def test_blocks_in_each_others_place_are_misses(new: New, root: Path) -> None:
@@ -355,10 +433,24 @@ def test_a_file_with_a_block_missing_is_not_complete(new: New, missing: int) -> 
     assert cache.verify_file(*KEY, len(CONTENT))
 
 
-def test_a_damaged_file_is_not_complete_until_it_is_repaired(new: New, root: Path) -> None:
+def test_a_file_is_verified_once(new: New, monkeypatch: pytest.MonkeyPatch) -> None:
+    verified = []
+    verify = CachedFile.verify
+    monkeypatch.setattr(
+        CachedFile, 'verify', lambda file, size_bytes: verified.append(file) or verify(file, size_bytes)
+    )
     cache = new()
     fill(cache)
+    for _ in range(3):
+        assert cache.verify_file(*KEY, len(CONTENT))
+        cache._files.close()  # as when it is idle
+    assert len(verified) == 1
+
+
+def test_a_damaged_file_is_not_complete_until_it_is_repaired(new: New, root: Path) -> None:
+    fill(new())
     flip(files_of(root)[0], BLOCK_BYTES + 7)
+    cache = new()  # who wrote the blocks knows them
     assert not cache.verify_file(*KEY, len(CONTENT))
     cache.put(key(1), BLOCKS[1])
     assert cache.verify_file(*KEY, len(CONTENT))
@@ -387,10 +479,11 @@ import os
 from pathlib import Path
 from genro_storage.cache.blocks import BlockKey
 from genro_storage.cache.disk import DiskBlockCache
+zero = bytes(1 << 18)
 root = Path({str(tmp_path)!r}) / 'blocks'
 cache = DiskBlockCache(root, 1 << 24)
-cache.put(BlockKey('d', 'p', 'v', 0), b'zero')
-assert cache.get(BlockKey('d', 'p', 'v', 0)) == b'zero'
+cache.put(BlockKey('d', 'p', 'v', 0), zero)
+assert cache.get(BlockKey('d', 'p', 'v', 0)) == zero
 opened = lambda: sum('.data' in os.readlink(f.path) for f in os.scandir('/proc/self/fd') if os.path.islink(f.path))
 assert opened() == 1
 held = [cache._lock, cache._files._lock, cache._space._lock]
@@ -400,7 +493,7 @@ child = os.fork()
 if not child:
     cache.after_fork()
     assert opened() == 0
-    assert cache.get(BlockKey('d', 'p', 'v', 0)) == b'zero'
+    assert cache.get(BlockKey('d', 'p', 'v', 0)) == zero
     cache.put(BlockKey('d', 'p', 'v', 1), b'one')
     os._exit(0)
 for lock in held:

@@ -10,6 +10,7 @@ import pytest
 from genro_storage.cache import eviction
 from genro_storage.cache.blocks import BLOCK_BYTES, BlockKey
 from genro_storage.cache.descriptors import IDLE_S, LIMIT_FILES
+from genro_storage.cache.directory import FORMAT
 from genro_storage.cache.disk import DiskBlockCache
 from genro_storage.cache.eviction import Stored
 from genro_storage.cache.space import RETRY_S
@@ -132,7 +133,7 @@ def test_a_claim_that_was_not_used_is_given_back(root: Path) -> None:
     cache.put(key(0), b'small')
     assert cache.size_bytes == 4 << 20
     cache.close()
-    assert cache.size_bytes == 8192
+    assert cache.size_bytes == 4096
 
 
 def test_a_file_larger_than_the_bound_keeps_its_beginning(root: Path, clock: ManualClock) -> None:
@@ -169,7 +170,7 @@ def test_a_file_that_was_handed_out_is_not_evicted_and_counts(root: Path, clock:
 def test_files_of_another_format_go_first(root: Path, clock: ManualClock) -> None:
     cache = DiskBlockCache(root, LIMIT_BYTES, clock=clock)
     fill(cache, clock, range(3))
-    for path in [path for path in root.rglob('1-*') if path.is_file()]:
+    for path in [path for path in root.rglob(f'{FORMAT}-*') if path.is_file()]:
         path.rename(path.with_name('0' + path.name[1:]))
     cache.close()
     clock.advance(1000)

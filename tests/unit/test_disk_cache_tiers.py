@@ -1,18 +1,21 @@
 """Memory over disk: who is asked first, what is promoted, and that nobody waits for the disk."""
 
+import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from genro_storage.cache.blocks import BlockKey
+from genro_storage.cache.blocks import BLOCK_BYTES, Block, BlockKey
 from genro_storage.cache.disk import DiskBlockCache
 from genro_storage.cache.memory import MemoryBlockCache
 from genro_storage.cache.tiered import TieredBlockCache
 from genro_storage.runtime import serve_without_blocking
+from tests.unit.volumes import Thread
 
 
 class StallingDisk(DiskBlockCache):
@@ -23,19 +26,19 @@ class StallingDisk(DiskBlockCache):
         self.go_on = threading.Event()
         self.puts = 0
 
-    def put(self, key: BlockKey, block: bytes) -> None:
+    def put(self, key: BlockKey, data: Block) -> None:
         self.puts += 1
         assert self.go_on.wait(30)
-        super().put(key, block)
+        super().put(key, data)
 
 
 class BrokenDisk(DiskBlockCache):
     """A disk cache whose first write meets a mistake of ours."""
 
-    def put(self, key: BlockKey, block: bytes) -> None:
+    def put(self, key: BlockKey, data: Block) -> None:
         if key.number == 0:
             raise ZeroDivisionError
-        super().put(key, block)
+        super().put(key, data)
 
 
 def key(number: int) -> BlockKey:
@@ -83,7 +86,7 @@ def test_a_block_that_waits_for_the_disk_is_found_though_memory_has_no_room(disk
 
 
 def test_a_disk_that_stalls_loses_blocks_and_stops_nobody(disk: StallingDisk) -> None:
-    cache = TieredBlockCache(MemoryBlockCache(1000), disk, limit_waiting=4)
+    cache = TieredBlockCache(MemoryBlockCache(1000), disk, limit_waiting_bytes=4 * len(b'block'))
     for number in range(50):
         cache.put(key(number), b'block')
         cache.put(key(number), b'block')
@@ -94,6 +97,89 @@ def test_a_disk_that_stalls_loses_blocks_and_stops_nobody(disk: StallingDisk) ->
     cache.put(key(50), b'block')
     assert cache.close(30)
     assert disk.get(key(50)) == b'block'
+
+
+def test_whoever_fetches_ahead_waits_for_a_disk_that_is_behind(disk: StallingDisk) -> None:
+    cache = TieredBlockCache(MemoryBlockCache(1000), disk, pace_bytes=len(b'block'))
+    cache.put(key(0), b'block')
+    cache.pace()
+    cache.put(key(1), b'block')
+    waiting = Thread(cache.pace)
+    waiting.join(0.05)
+    assert waiting.is_alive()
+    disk.go_on.set()
+    waiting.result()
+    assert cache.close(30)
+
+
+def test_but_not_for_one_that_takes_nothing_until_it_does(disk: StallingDisk) -> None:
+    cache = TieredBlockCache(MemoryBlockCache(1000), disk, pace_bytes=0, patience_s=0.2)
+    cache.put(key(0), b'block')
+    start = time.monotonic()
+    for _ in range(50):
+        cache.pace()
+    assert 0.2 <= time.monotonic() - start < 5
+    disk.go_on.set()
+    assert cache.flush(30)
+    assert not cache._stuck
+    assert cache.close(30)
+
+
+def test_of_blocks_in_a_row_those_are_absent_that_no_tier_has(disk: StallingDisk) -> None:
+    disk.go_on.set()
+    disk.put(key(1), b'block')
+    disk.go_on.clear()
+    memory = MemoryBlockCache(0)
+    cache = TieredBlockCache(memory, disk)
+    cache.put(key(3), b'block')  # waits for the disk
+    assert cache.absent(key(0), 5) == [0, 2, 4]
+    memory.limit_bytes = 1000
+    memory.put(key(2), b'block')
+    assert cache.absent(key(0), 5) == [0, 4]
+    disk.go_on.set()
+    assert cache.close(30)
+
+
+def test_what_a_reader_in_sequence_has_behind_it_leaves_the_memory_for_the_disk(disk: StallingDisk) -> None:
+    disk.go_on.set()
+    memory = MemoryBlockCache(1 << 30)
+    cache = TieredBlockCache(memory, disk)
+    data = b''.join(bytes([number]) * BLOCK_BYTES for number in range(4))
+    cache.put(key(0), data)
+    assert cache.flush(30)
+    for number in range(3):
+        cache.passed(key(number))
+        assert memory.size_bytes == len(data)
+    cache.passed(key(3))
+    assert memory.size_bytes == 0
+    assert cache.get(key(2)) == bytes([2]) * BLOCK_BYTES
+    assert cache.close(30)
+
+
+def test_but_not_what_the_disk_did_not_get(disk: StallingDisk) -> None:
+    memory = MemoryBlockCache(1000)
+    cache = TieredBlockCache(memory, disk, limit_waiting_bytes=len(b'block'))
+    cache.put(key(0), b'block')
+    cache.put(key(1), b'other')
+    for number in range(2):
+        cache.passed(key(number))
+    assert memory.get(key(0)) is None  # it waits for the disk, and is found there
+    assert memory.get(key(1)) == b'other'
+    assert [cache.get(key(number)) for number in range(2)] == [b'block', b'other']
+
+
+def test_a_whole_file_is_checked_behind_what_waits_for_the_disk(disk: StallingDisk) -> None:
+    cache = TieredBlockCache(MemoryBlockCache(1 << 20), disk)
+    cache.put(key(0), bytes(BLOCK_BYTES))
+    cache.check_file('destination', 'path', 'version', BLOCK_BYTES)
+    assert cache.complete_file('destination', 'path', 'version', BLOCK_BYTES) is None
+    disk.go_on.set()
+    assert cache.flush(30)
+    assert cache._checker.close(30)
+    descriptor = cache.complete_file('destination', 'path', 'version', BLOCK_BYTES)
+    assert descriptor is not None
+    os.close(descriptor)
+    assert cache.close(30)
 
 
 def test_closing_does_not_wait_for_a_disk_for_ever(disk: StallingDisk) -> None:
@@ -122,6 +208,7 @@ def test_a_mistake_in_the_disk_tier_is_logged_and_the_next_block_is_kept(
     assert cache.close(30)
     assert disk.get(key(1)) == b'one'
     assert 'block 0' in caplog.text
+    assert cache._waiting_bytes == 0
     disk.close()
 
 
@@ -148,7 +235,7 @@ def test_a_forked_child_begins_with_nothing_waiting_and_what_is_on_disk(tmp_path
     script = f"""
 import os, threading
 from pathlib import Path
-from genro_storage.cache.blocks import BlockKey
+from genro_storage.cache.blocks import BlockKey, Run
 from genro_storage.cache.disk import DiskBlockCache
 from genro_storage.cache.memory import MemoryBlockCache
 from genro_storage.cache.tiered import TieredBlockCache
@@ -156,15 +243,14 @@ key = lambda number: BlockKey('d', 'p', 'v', number)
 cache = TieredBlockCache(MemoryBlockCache(1000), DiskBlockCache(Path({str(tmp_path)!r}) / 'blocks', 1 << 24))
 cache.put(key(0), b'zero')
 assert cache.flush(30)
-with cache._written:  # by a thread that will not be in the child
-    cache._waiting[key(7)] = b'never written'
+with cache._moved:  # by a thread that will not be in the child
+    cache._waiting.add(Run(key(7), b'never written'))
     child = os.fork()
     if not child:
         cache.after_fork()
         assert cache.get(key(0)) == b'zero' and cache.get(key(7)) is None
         cache.put(key(1), b'one')
         os._exit(0 if cache.close(30) else 1)
-    cache._waiting.clear()
 assert os.waitpid(child, 0)[1] == 0
 assert cache.get(key(1)) == b'one'
 assert cache.close(30)

@@ -4,7 +4,7 @@ import pytest
 
 from genro_storage.cache import entries
 from genro_storage.cache.entries import EntryCache, Known
-from genro_storage.entry import Entry, Kind
+from genro_storage.entry import Entry, Kind, Version
 from genro_storage.testing import ManualClock
 
 TTL_S = 10.0
@@ -51,6 +51,19 @@ class TestTimeToLive:
         assert cache.find('a') == Known(None, TTL_S)
         clock.advance(TTL_S)
         assert cache.find('a') is None
+
+    def test_an_answer_is_as_old_as_its_question(self, cache: EntryCache, clock: ManualClock) -> None:
+        asked = cache.asking()
+        clock.advance(4)
+        assert cache.learn('a', file('a'), asked) == 6.0
+        assert cache.find('a') == Known(file('a'), 6.0)
+        assert cache.learn_listing('d', [file('b')], asked) == 6.0
+        clock.advance(7)
+        assert cache.find('a') is None
+        assert cache.learn('a', file('a'), asked) == 0.0
+        assert cache.learn_listing('d', [file('b')], asked) == 0.0
+        assert cache.find('a') is None
+        assert cache.list_directory('d') is None
 
     def test_a_listing_is_believed_for_its_ttl(self, cache: EntryCache, clock: ManualClock) -> None:
         cache.learn_listing('d', [file('a')], cache.asking())
@@ -219,11 +232,11 @@ class TestChangesAtOnce:
 
 class TestForgetting:
     def test_a_directory_with_all_below_it(self, cache: EntryCache) -> None:
+        cache.learn_listing('', [directory('d')], cache.asking())
         for path in ('d', 'd/a', 'd/a/b', 'dd', 'e'):
             cache.learn(path, file('x'), cache.asking())
         for path in ('d', 'd/a', 'e'):
             cache.learn_listing(path, [file('y')], cache.asking())
-        cache.learn_listing('', [directory('d')], cache.asking())
         cache.forget('d')
         assert [entry_of(cache, path) for path in ('d', 'd/a', 'd/a/b', 'd/a/y')] == ['unknown'] * 4
         assert [names(cache, path) for path in ('', 'd', 'd/a')] == [None] * 3
@@ -280,3 +293,111 @@ class TestBounds:
         assert len(names(cache, 'd') or ()) == 9
         cache.changed('d/more', file('more'), cache.asking())
         assert names(cache, 'd') is None
+
+
+class TestSubscribers:
+    @pytest.fixture
+    def told(self, cache: EntryCache) -> list[str]:
+        told: list[str] = []
+        cache.subscribe(told.append)
+        return told
+
+    def test_the_first_answer_is_no_change(self, cache: EntryCache, told: list[str]) -> None:
+        cache.learn('a', file('a'), cache.asking())
+        cache.learn('b', None, cache.asking())
+        cache.learn_listing('d', [file('c')], cache.asking())
+        assert told == []
+
+    def test_the_same_answer_is_no_change(self, cache: EntryCache, told: list[str]) -> None:
+        for _ in range(2):
+            cache.learn('d/a', file('a'), cache.asking())
+            cache.learn_listing('d', [file('a')], cache.asking())
+        assert told == []
+
+    def test_a_time_that_is_given_more_exactly_is_no_change(self, cache: EntryCache, told: list[str]) -> None:
+        version = Version('etag', strong=True)
+        for mtime_ns in (1_000_000_000, 1_234_000_000):
+            cache.learn('a', Entry('a', Kind.FILE, 1, mtime_ns, version), cache.asking())
+            cache.learn('d', Entry('d', Kind.DIRECTORY, 0, mtime_ns), cache.asking())
+        assert told == []
+
+    @pytest.mark.parametrize('age_s', [0.0, 10 * TTL_S])
+    def test_another_answer_is_one_however_old_the_first_is(
+        self, cache: EntryCache, clock: ManualClock, told: list[str], age_s: float
+    ) -> None:
+        for before, after in ((file('a', 1), file('a', 2)), (file('a'), None), (None, file('a')), (file('a'), None)):
+            cache.learn('a', before, cache.asking())
+            told.clear()
+            clock.advance(age_s)
+            cache.learn('a', after, cache.asking())
+            assert told == ['a']
+
+    @pytest.mark.parametrize('age_s', [0.0, 10 * TTL_S])
+    def test_of_a_listing_each_name_that_appeared_changed_or_went(
+        self, cache: EntryCache, clock: ManualClock, told: list[str], age_s: float
+    ) -> None:
+        cache.learn_listing('d', [file('same'), file('changed', 1), file('gone')], cache.asking())
+        clock.advance(age_s)
+        cache.learn_listing('d', [file('same'), file('changed', 2), file('new')], cache.asking())
+        assert told == ['d/changed', 'd/gone', 'd/new']
+
+    def test_a_listing_contradicts_what_stats_said(self, cache: EntryCache, told: list[str]) -> None:
+        cache.learn('d/was there', file('was there'), cache.asking())
+        cache.learn('d/was not', None, cache.asking())
+        cache.learn('d/still not', None, cache.asking())
+        cache.learn_listing('d', [file('was not')], cache.asking())
+        assert told == ['d/was not', 'd/was there']
+        assert [entry_of(cache, f'd/{name}') for name in ('was there', 'was not')] == [None, file('was not')]
+
+    def test_a_stat_contradicts_what_a_listing_said(self, cache: EntryCache, told: list[str]) -> None:
+        cache.learn_listing('d', [file('a', 1)], cache.asking())
+        cache.learn('d/a', file('a', 2), cache.asking())
+        cache.learn('d/b', None, cache.asking())
+        cache.learn('d/c', file('c'), cache.asking())
+        assert told == ['d/a', 'd/c']
+
+    def test_what_was_said_last_counts(self, cache: EntryCache, clock: ManualClock, told: list[str]) -> None:
+        cache.learn('a', file('a', 1), cache.asking())
+        clock.advance(TTL_S)
+        cache.learn_listing('', [file('a', 2)], cache.asking())
+        clock.advance(TTL_S)
+        cache.learn('a', file('a', 2), cache.asking())
+        assert told == ['a']
+
+    def test_our_own_changes_are_told_whatever_was_known(self, cache: EntryCache, told: list[str]) -> None:
+        cache.changed('d/a', file('a'), cache.asking())
+        cache.changed('d/a', None, cache.asking())
+        cache.doubt('d/b')
+        cache.forget('d')
+        assert told == ['d/a', 'd/a', 'd/b', 'd']
+
+    def test_an_answer_that_is_not_believed_is_not_told(self, cache: EntryCache, told: list[str]) -> None:
+        cache.learn('a', file('a', 1), cache.asking())
+        asked = cache.asking()
+        cache.changed('a', file('a', 2), cache.asking())
+        told.clear()
+        cache.learn('a', file('a', 1), asked)
+        cache.learn_listing('', [file('a', 1)], asked)
+        assert told == []
+
+    def test_who_is_told_may_look(self, cache: EntryCache) -> None:
+        seen: list[Entry | str | None] = []
+        cache.subscribe(lambda path: seen.append(entry_of(cache, path)))
+        cache.learn('a', file('a'), cache.asking())
+        cache.learn('a', None, cache.asking())
+        assert seen == [None]
+
+    def test_who_has_ended_is_told_no_more_and_others_are(self, cache: EntryCache, told: list[str]) -> None:
+        also_told: list[str] = []
+        end = cache.subscribe(also_told.append)
+        end()
+        end()
+        cache.changed('a', None, cache.asking())
+        assert (told, also_told) == (['a'], [])
+
+    def test_names_that_were_pushed_out_are_not_remembered(self, clock: ManualClock) -> None:
+        cache = EntryCache(TTL_S, clock, limit=3)
+        for number in range(10):
+            cache.learn(f'd{number}/a', file('a'), cache.asking())
+        assert sum(len(cache._facts.names(f'd{number}')) for number in range(10)) == 3
+        assert len(cache._facts._names) == 3

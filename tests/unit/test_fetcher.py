@@ -14,9 +14,8 @@ from genro_storage.errors import (
     StorageConflictError,
     StorageIOError,
     StorageTimeoutError,
-    StorageUnavailableError,
 )
-from genro_storage.reading.fetcher import RANGE_BLOCKS, Fetcher, File
+from genro_storage.reading.fetcher import AHEAD_BYTES_LEAST, RANGE_BLOCKS, Fetcher, File
 from genro_storage.runtime import WorkerPool, WouldBlock
 from genro_storage.testing import BytesSource, FaultyBackend
 from tests.unit.volumes import WAIT_S, Thread, serving_thread
@@ -82,7 +81,7 @@ def test_each_block_is_fetched_once_however_many_readers_want_it(setup: Setup) -
     stall.wait_until_reached()
     others = [Thread(lambda: setup.fetcher.fetch(setup.file, [1, 2, 3])) for _ in range(10)]
     for _ in range(3):
-        setup.fetcher.prefetch(setup.file, range(3))
+        setup.fetcher.prefetch(setup.file, 0, 2)
     stall.release()
     assert first.result() == [block(0), block(1), block(2)]
     assert [other.result() for other in others] == [[block(1), block(2), block(3)]] * 10
@@ -130,7 +129,7 @@ def test_a_failure_of_one_range_leaves_the_others(setup: Setup) -> None:
 
 def test_a_failed_prefetch_is_met_again_by_who_reads(setup: Setup) -> None:
     setup.backend.fail_always('read_range', StorageIOError('broken'))
-    setup.fetcher.prefetch(setup.file, range(3))
+    setup.fetcher.prefetch(setup.file, 0, 2)
     with pytest.raises(StorageIOError):
         setup.fetcher.fetch(setup.file, [0])
 
@@ -164,24 +163,69 @@ def test_a_short_body_is_a_conflict_and_nothing_of_it_is_kept(setup: Setup) -> N
     assert fetcher.find(file, [0, 1]) == [None, None]
 
 
-def test_a_full_queue_is_said_and_leaves_nothing_in_flight() -> None:
+def test_a_full_queue_leaves_nothing_in_flight_and_who_waits_fetches_himself() -> None:
     setup = Setup(threads=1, queue_limit=1)
     stall = setup.backend.stall('read_range')
-    first = Thread(lambda: setup.fetcher.fetch(setup.file, [0]))
+    setup.fetcher.prefetch(setup.file, 0, 0)
     stall.wait_until_reached()
-    setup.fetcher.prefetch(setup.file, [10])
-    with pytest.raises(StorageUnavailableError, match='wait already'):
-        setup.fetcher.fetch(setup.file, [20])
+    setup.fetcher.prefetch(setup.file, 10, 10)
+    setup.fetcher.prefetch(setup.file, 20, 20)  # there is no room for it
+    last = Thread(lambda: setup.fetcher.fetch(setup.file, [20]))
+    assert last.result() == [block(20)]
     stall.release()
-    assert first.result() == [block(0)]
-    assert setup.fetcher.fetch(setup.file, [20]) == [block(20)]
+    assert setup.fetcher.fetch(setup.file, [0, 10]) == [block(0), block(10)]
     assert setup.workers.close(WAIT_S)
+    assert sorted(setup.backend.ranges) == [(0, B), (10, B), (20, B)]
 
 
-def test_a_backend_that_never_answers_is_given_up() -> None:
+def test_what_waits_for_a_worker_is_fetched_by_whoever_needs_it_first() -> None:
+    setup = Setup(threads=1)
+    stall = setup.backend.stall('read_range')
+    setup.fetcher.prefetch(setup.file, 0, 0)
+    stall.wait_until_reached()
+    (queued,) = setup.fetcher.prefetch(setup.file, 10, 12)
+    assert Thread(lambda: setup.fetcher.fetch(setup.file, [11])).result() == [block(11)]
+    assert queued.run.done()
+    stall.release()
+    assert setup.workers.close(WAIT_S)
+    assert sorted(setup.backend.ranges) == [(0, B), (10, 3 * B)]
+
+
+def test_what_has_not_begun_can_be_called_off() -> None:
+    setup = Setup(threads=1)
+    stall = setup.backend.stall('read_range')
+    begun = setup.fetcher.prefetch(setup.file, 0, 0)
+    stall.wait_until_reached()
+    queued = setup.fetcher.prefetch(setup.file, 10, 12)
+    setup.fetcher.call_off(begun + queued)
+    stall.release()
+    assert setup.fetcher.fetch(setup.file, [0]) == [block(0)]
+    assert setup.workers.close(WAIT_S)
+    assert setup.backend.ranges == [(0, B)]
+    assert setup.fetcher.fetch(setup.file, [11]) == [block(11)]
+
+
+def test_readers_share_what_may_be_ahead() -> None:
+    setup = Setup(cache_bytes=32 << 20)
+    alone = setup.fetcher.ahead_bytes
+    assert alone == 16 << 20
+    for _ in range(4):
+        setup.fetcher.opened_stream(1)
+    assert setup.fetcher.ahead_bytes == alone // 4
+    for _ in range(100):
+        setup.fetcher.opened_stream(1)
+    assert setup.fetcher.ahead_bytes == AHEAD_BYTES_LEAST
+    for _ in range(104):
+        setup.fetcher.opened_stream(-1)
+    assert setup.fetcher.ahead_bytes == alone
+
+
+def test_who_waits_for_what_somebody_else_fetches_gives_up_at_last() -> None:
     setup = Setup()
     fetcher = Fetcher(setup.backend, setup.cache, setup.workers, timeout_s=0.001)
     stall = setup.backend.stall('read_range')
+    fetcher.prefetch(setup.file, 0, 0)
+    stall.wait_until_reached()
     with pytest.raises(StorageTimeoutError, match=r"'f'.*0\.01 s"):
         fetcher.fetch(setup.file, [0])
     stall.release()
@@ -194,5 +238,5 @@ def test_a_serving_thread_never_waits_for_blocks(setup: Setup) -> None:
         assert call(lambda: setup.fetcher.find(setup.file, [0, 1])) == [block(0), None]
         with pytest.raises(WouldBlock):
             call(lambda: setup.fetcher.fetch(setup.file, [1]))
-        call(lambda: setup.fetcher.prefetch(setup.file, [1]))
+        call(lambda: setup.fetcher.prefetch(setup.file, 1, 1))
     assert setup.fetcher.fetch(setup.file, [1]) == [block(1)]

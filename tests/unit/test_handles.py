@@ -10,6 +10,7 @@ from fusefs.handles import HandleTable, Item, OpenDirectory
 from fusefs.inodes import Inode
 from fusefs.trees.base import Tree
 from fusefs.trees.local_file import LocalFile
+from genro_storage.testing import ManualClock
 
 NAMES = [f'name-{number}' for number in range(100)]
 
@@ -82,9 +83,24 @@ def test_a_name_that_is_not_unicode_takes_the_room_of_its_bytes() -> None:
     assert directory.read(readdir(2, ops.direntry_bytes(255, plus=False) - 1)).entries == []
 
 
+class Folder:
+    """The least that an open file asks for."""
+
+    clock = ManualClock()
+
+    def await_network(self) -> None:
+        return
+
+    def is_on_network(self, inode: Inode) -> bool:
+        return False
+
+    def has_direct_io(self, inode: Inode, descriptor: int) -> bool:
+        return True
+
+
 def test_a_file_is_found_by_its_number_until_that_is_taken_back() -> None:
     table, inode = HandleTable(), Inode(2, Tree(), None)
-    file = LocalFile(inode, os.open(os.devnull, os.O_RDONLY))
+    file = LocalFile(inode, os.open(os.devnull, os.O_RDONLY), os.O_RDONLY, Folder())
     fh = table.add(file)
     assert table.file(fh) is file
     assert inode.files == [file]
@@ -102,7 +118,7 @@ def test_a_file_is_found_by_its_number_until_that_is_taken_back() -> None:
 
 def test_files_and_directories_are_not_taken_for_each_other() -> None:
     table, inode = HandleTable(), Inode(2, Tree(), None)
-    file = LocalFile(inode, os.open(os.devnull, os.O_RDONLY))
+    file = LocalFile(inode, os.open(os.devnull, os.O_RDONLY), os.O_RDONLY, Folder())
     numbers = table.add(file), table.add_directory(directory_of([]))
     assert numbers[0] != numbers[1]
     for find, fh in ((table.file, numbers[1]), (table.directory, numbers[0])):

@@ -34,13 +34,15 @@ LIBRARY: dict[str, set[str]] = {
 }
 
 #: The same for the parts of fusefs, with the library as one more part.
-_CORE = {'ops', 'inodes', 'handles', 'errnos', 'attrs'}
+_CORE = {'ops', 'inodes', 'handles', 'errnos', 'attrs', 'passthrough'}
 _EVERYTHING = {'*'}
 MOUNT: dict[str, set[str]] = {
     '__init__': set(),
     'ops': set(),
     'inodes': {'ops'},
     'handles': {'ops', 'inodes'},
+    'passthrough': set(),
+    'invalidation': {'inodes', 'genro_storage.volume'},
     'errnos': {'genro_storage.errors'},
     'attrs': {'ops'} | {f'genro_storage.{name}' for name in OPEN},
     'trees': _CORE | {'genro_storage'},

@@ -70,8 +70,8 @@ def _ask(connections: HttpConnections, message: Message) -> Answer:
     return connections.begin(message, 'what').receive()
 
 
-def _get(repeatable: bool = True) -> Message:
-    return Message('GET', '/x', {'host': 'h'}, repeatable=repeatable)
+def _get(repeatable: bool = True, extent: Extent | None = None) -> Message:
+    return Message('GET', '/x', {'host': 'h'}, repeatable=repeatable, extent=extent)
 
 
 def test_one_connection_serves_request_after_request() -> None:
@@ -162,26 +162,65 @@ def test_a_refusal_that_comes_before_the_body_was_read_is_heard() -> None:
     assert answer.status == 412
 
 
-def test_what_arrived_of_a_range_that_breaks_off_is_told() -> None:
-    broken = b'HTTP/1.1 206 Partial\r\nContent-Length: 10\r\n\r\n0123'
+_RANGE = b'HTTP/1.1 206 Partial\r\nContent-Range: bytes 3-12/20\r\n'
+_WHOLE = b'HTTP/1.1 200 OK\r\n'
+
+
+@pytest.mark.parametrize(
+    ('broken', 'received'),
+    [
+        pytest.param(_RANGE + b'Content-Length: 10\r\n\r\n3456', b'3456', id='range'),
+        pytest.param(_RANGE + b'Transfer-Encoding: chunked\r\n\r\n4\r\n3456\r\n', b'3456', id='range in chunks'),
+        # Of the part of a range, which says that it is one, all is there.
+        pytest.param(
+            b'HTTP/1.1 206 Partial\r\nContent-Range: bytes 3-6/20\r\nContent-Length: 4\r\n\r\n3456', b'3456', id='part'
+        ),
+        pytest.param(_WHOLE + b'Content-Length: 20\r\n\r\n0123456', b'3456', id='everything'),
+        pytest.param(_WHOLE + b'Content-Length: 20\r\n\r\n01', b'', id='too little of everything'),
+    ],
+)
+def test_what_arrived_of_a_range_that_breaks_off_is_told(broken: bytes, received: bytes) -> None:
     with (
         _server([_answer(broken)]) as url,
         closing(HttpConnections(url, 5)) as connections,
         pytest.raises(InterruptedReadError) as caught,
     ):
-        _ask(connections, _get())
-    assert caught.value.received == b'0123'
+        _ask(connections, _get(extent=Extent(3, 10)))
+    assert caught.value.received == received
 
 
-def test_of_a_whole_that_breaks_off_nothing_is_told_for_it_may_not_begin_at_the_range() -> None:
-    broken = b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123'
+def test_of_any_other_answer_that_breaks_off_nothing_is_told() -> None:
     with (
-        _server([_answer(broken)]) as url,
+        _server([_answer(_WHOLE + b'Content-Length: 10\r\n\r\n0123')]) as url,
         closing(HttpConnections(url, 5)) as connections,
         pytest.raises(InterruptedReadError) as caught,
     ):
         _ask(connections, _get())
     assert caught.value.received == b''
+
+
+def test_the_range_is_cut_out_of_everything_and_the_rest_is_not_awaited() -> None:
+    ended = threading.Event()
+
+    def script(connection: socket.socket) -> None:
+        _request(connection)
+        connection.sendall(_WHOLE + b'Content-Length: 1000\r\n\r\n' + b'0123456789' * 2)
+        assert connection.recv(1) == b''
+        ended.set()
+
+    with _server([script, _answer(_OK)]) as url, closing(HttpConnections(url, 5)) as connections:
+        assert _ask(connections, _get(extent=Extent(3, 10))).body == b'3456789012'
+        assert ended.wait(5), 'the connection has the rest in it and must not be used again'
+        assert _ask(connections, _get()).body == b'ok'
+
+
+def test_a_range_at_the_end_of_a_file_may_be_shorter_and_keeps_its_connection() -> None:
+    last = b'HTTP/1.1 206 Partial\r\nContent-Range: bytes 8-9/10\r\n'
+    whole = [last + b'Content-Length: 2\r\n\r\n89', last + b'Transfer-Encoding: chunked\r\n\r\n2\r\n89\r\n0\r\n\r\n']
+    with _server([_answer(*whole, _OK)]) as url, closing(HttpConnections(url, 5)) as connections:
+        for _ in whole:
+            assert _ask(connections, _get(extent=Extent(8, 100))).body == b'89'
+        assert _ask(connections, _get()).body == b'ok'
 
 
 def test_an_answer_that_stops_is_a_timeout_and_one_that_crawls_is_none() -> None:

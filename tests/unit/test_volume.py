@@ -11,6 +11,7 @@ import pytest
 from genro_storage.config import Permissions
 from genro_storage.entry import Entry
 from genro_storage.errors import (
+    StorageConflictError,
     StorageError,
     StorageExistsError,
     StorageIOError,
@@ -20,8 +21,9 @@ from genro_storage.errors import (
     StorageReadOnlyError,
     StorageTimeoutError,
 )
-from genro_storage.volume import Volume
-from tests.unit.volumes import REMOTE, WAIT_S, Remote, Thread, names, open_new
+from genro_storage.runtime import WouldBlock
+from genro_storage.volume import RECENTLY_S, Volume
+from tests.unit.volumes import REMOTE, WAIT_S, Remote, Thread, names, open_new, serving_thread
 
 BROKEN = StorageIOError('broken')
 
@@ -329,3 +331,54 @@ def test_nothing_is_logged_when_nothing_fails(remote: Remote, volume: Volume, ca
     volume.rename('f', 'g')
     volume.remove_file('g')
     assert caplog.records == []
+
+
+class TestTold:
+    """Opening for somebody who was told of a version before."""
+
+    def test_what_was_told_a_moment_ago_is_believed(self, tmp_path: Path) -> None:
+        remote = Remote(tmp_path)
+        remote.put('f', b'first')
+        remote.volume.stat('f')
+        entry, reader = remote.volume.open_told('f')
+        assert entry == remote.store.stat('f')
+        assert remote.backend.calls('read_range') == 0
+        reader.close()
+        assert remote.volume.close(WAIT_S)
+
+    def test_what_was_told_a_while_ago_is_checked_by_fetching_its_beginning(self, tmp_path: Path) -> None:
+        remote = Remote(tmp_path)
+        remote.put('f', b'first')
+        remote.volume.stat('f')
+        remote.clock.advance(RECENTLY_S + 1)
+        for _ in range(2):
+            _, reader = remote.volume.open_told('f')
+            assert remote.backend.calls('read_range') == 1
+            assert bytes(reader.read(0, 10)) == b'first'
+            reader.close()
+        assert remote.backend.calls('read_range') == 1
+        assert remote.volume.close(WAIT_S)
+
+    def test_what_has_changed_since_is_a_conflict_and_then_known(self, tmp_path: Path) -> None:
+        remote = Remote(tmp_path)
+        remote.put('f', b'first')
+        remote.volume.stat('f')
+        remote.clock.advance(RECENTLY_S + 1)
+        remote.put('f', b'second')
+        with pytest.raises(StorageConflictError):
+            remote.volume.open_told('f')
+        entry, reader = remote.volume.open_told('f')
+        assert (entry.size_bytes, bytes(reader.read(0, 10))) == (6, b'second')
+        reader.close()
+        assert remote.volume.close(WAIT_S)
+
+    def test_a_serving_thread_hands_that_over(self, tmp_path: Path) -> None:
+        remote = Remote(tmp_path)
+        remote.put('f', b'first')
+        remote.volume.stat('f')
+        with serving_thread() as call:
+            assert call(lambda: remote.volume.open_told('f')[0].size_bytes) == 5
+            remote.clock.advance(RECENTLY_S + 1)
+            with pytest.raises(WouldBlock):
+                call(lambda: remote.volume.open_told('f'))
+        assert remote.volume.close(WAIT_S)
