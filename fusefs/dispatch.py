@@ -6,6 +6,7 @@ under way, held for dictionary operations only.
 
 import errno
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -26,6 +27,7 @@ TRIED_FIRST = (
     ops.Getattr,
     ops.Read,
     ops.Write,
+    ops.Release,
     ops.Opendir,
     ops.Readdir,
     ops.Access,
@@ -60,6 +62,7 @@ class Dispatcher:
         self._filesystem = filesystem
         self._operations = filesystem.operations
         self._transport = transport
+        filesystem.backings.connect(transport)
         self._lock = threading.Condition()
         self._waiting: dict[int, ops.Request] = {}  # on workers, by unique; guarded by _lock
         # Numbers of interrupts that found no request to end: it was answered, or another thread has read it and not
@@ -74,7 +77,7 @@ class Dispatcher:
             return
         try:
             tree = self._filesystem.tree_of(request.nodeid) if not isinstance(request, ops.Forget) else None
-            if tree is None or tree.instant or isinstance(request, TRIED_FIRST):
+            if tree is None or tree.instant or isinstance(request, TRIED_FIRST) or _only_reads(request):
                 reply = self._operations[type(request)](request)
             else:
                 raise WouldBlock
@@ -188,3 +191,8 @@ class Dispatcher:
         if number in {errno.EIO, errno.ETIMEDOUT} or isinstance(request, COMMITTING):
             log.warning('%s: %s', type(request).__name__, error)
         return ops.Failure(number)
+
+
+def _only_reads(request: ops.Request) -> bool:
+    """Whether it is an open that changes nothing, which is tried first too."""
+    return isinstance(request, ops.Open) and not request.flags & (os.O_ACCMODE | os.O_TRUNC)

@@ -7,15 +7,18 @@ rather than answering them. Threads: safe, as the tables and trees are.
 import errno
 import logging
 import os
+import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from fusefs import ops
 from fusefs.handles import HandleTable, OpenFile
-from fusefs.inodes import InodeTable
+from fusefs.inodes import Inode, InodeTable
+from fusefs.passthrough import Backings, OtherContentError
 from fusefs.trees.base import Tree, refuse
 from fusefs.trees.descriptors import default_limit
 from fusefs.trees.local import LocalTree
+from fusefs.trees.local_file import is_read_only
 from fusefs.trees.synthetic import RootTree
 from fusefs.trees.volume import VolumeTree
 from genro_storage.config import LocalDefinition
@@ -24,6 +27,26 @@ from genro_storage.runtime import WouldBlock
 from genro_storage.volume import Volume
 
 log = logging.getLogger(__name__)
+
+#: What changes something that others can see: the kernel, which asked for it, knows of the change.
+CHANGING = (
+    ops.Setattr,
+    ops.Symlink,
+    ops.Mknod,
+    ops.Mkdir,
+    ops.Unlink,
+    ops.Rmdir,
+    ops.Rename,
+    ops.Link,
+    ops.Create,
+    ops.Flush,
+    ops.Fsync,
+    ops.Release,
+)
+
+
+class _Thread(threading.local):
+    changing = False
 
 
 class FileSystem:
@@ -34,10 +57,14 @@ class FileSystem:
         root = RootTree(started_ns)
         self.inodes = InodeTable(root)
         self.handles = HandleTable()
+        self.backings = Backings()
         volumes = [manager.volume(name) for name in manager.get_mount_names()]
         limit = default_limit() // max(1, len(volumes))
         self._trees = {volume.name: self._tree(volume, limit, started_ns) for volume in volumes}
         root.fill(self.inodes, self._trees)
+        #: The top directory of each mount.
+        self.roots: dict[str, Inode] = dict(self.inodes.root.children)
+        self._thread = _Thread()
         self.operations: dict[type[ops.Request], Callable[[Any], ops.Reply]] = {
             ops.Lookup: self.lookup,
             ops.Forget: self.forget,
@@ -67,6 +94,12 @@ class FileSystem:
             ops.Setxattr: self.setxattr,
             ops.Removexattr: self.removexattr,
         }
+        for kind in CHANGING:
+            self.operations[kind] = self._changing(self.operations[kind])
+
+    def is_changing(self) -> bool:
+        """Whether this thread is in a request that changes something, so that the kernel knows of it."""
+        return self._thread.changing
 
     def tree_of(self, nodeid: int) -> Tree:
         """The tree that a request about this inode goes to."""
@@ -93,6 +126,7 @@ class FileSystem:
                 opened.release()
             except Exception as error:  # noqa: BLE001 - there is nobody left to tell, and others still to be committed
                 log.error('at the end: %s: %s', type(error).__name__, error)
+        self.backings.close()
         for tree in self._trees.values():
             tree.close()
 
@@ -170,7 +204,14 @@ class FileSystem:
     def open(self, request: ops.Open) -> ops.Opened:
         """See ops.Open."""
         inode = self.inodes.get(request.nodeid)
-        return self._opened(inode.tree.open(inode, request), request.flags)
+        tree = inode.tree
+        if tree.writes_in_place or is_read_only(request.flags):
+            return self._opened(tree.open(inode, request), request.flags)
+        try:
+            with self.backings.served_here(inode.nodeid):
+                return self._opened(tree.open(inode, request), request.flags)
+        except OtherContentError:
+            self._supersede(inode)
 
     def create(self, request: ops.Create) -> ops.Created:
         """See ops.Create."""
@@ -178,7 +219,7 @@ class FileSystem:
         entry, file = parent.tree.create(parent, request)
         return ops.Created(entry, self._opened(file, request.flags))
 
-    def read(self, request: ops.Read) -> bytes | memoryview:
+    def read(self, request: ops.Read) -> ops.Data:
         """See ops.Read."""
         return self.handles.file(request.fh).read(request.offset, request.size_bytes)
 
@@ -248,6 +289,16 @@ class FileSystem:
 
     # Inside
 
+    def _changing(self, operation: Callable[[Any], ops.Reply]) -> Callable[[Any], ops.Reply]:
+        def change(request: ops.Request) -> ops.Reply:
+            self._thread.changing = True
+            try:
+                return operation(request)
+            finally:
+                self._thread.changing = False
+
+        return change
+
     def _tree(self, volume: Volume, descriptors_limit: int, started_ns: int) -> LocalTree | VolumeTree:
         if isinstance(volume.definition, LocalDefinition):
             return LocalTree(volume, volume.definition.path, self.inodes, descriptors_limit, started_ns)
@@ -257,16 +308,52 @@ class FileSystem:
         return None if fh is None else self.handles.file(fh)
 
     def _opened(self, file: OpenFile, flags: int) -> ops.Opened:
-        return ops.Opened(self.handles.add(file), direct_io=bool(flags & os.O_DIRECT))
+        inode = file.inode
+        fh = self.handles.add(file)
+        try:
+            backing_id = self.backings.join(fh, inode.nodeid, file.content, file.open_backing)
+        except OtherContentError:
+            self._abandon(fh, inode.tree)
+            self._supersede(inode)
+        except BaseException:
+            self._abandon(fh, inode.tree)
+            raise
+        opened = ops.Opened(fh, no_flush=file.is_read_only, backing_id=backing_id)
+        if not backing_id:
+            # The kernel opens a backing file with the program's flags, and the disk has its own say in O_DIRECT.
+            opened.direct_io = bool(flags & os.O_DIRECT)
+            if not opened.direct_io:
+                # Two that were opened at once may show two contents, and then the pages are of both.
+                is_one = all(other.content == file.content for other in list(inode.files))
+                stamp = file.stamp if is_one else None
+                opened.keep_cache = stamp is not None and stamp == inode.pages
+                inode.pages = stamp
+        return opened
 
     def _forget(self, forgotten: list[tuple[int, int]]) -> None:
         for inode in self.inodes.forget(forgotten):
             inode.tree.forgotten(inode)
 
+    @staticmethod
+    def _supersede(inode: Inode) -> NoReturn:
+        """Have the kernel look up the name again, which ESTALE makes it do, and find a new inode there."""
+        inode.tree.supersede(inode)
+        refuse(errno.ESTALE)
+
+    def _abandon(self, fh: int, tree: Tree) -> None:
+        """Release a file of which the kernel was never told."""
+        try:
+            self._release(fh)
+        except WouldBlock:
+            if tree.workers is not None:
+                tree.workers.submit(lambda: self._release(fh))
+
     def _release(self, fh: int) -> None:
         opened = self.handles.remove(fh)
         if opened is None:
             return
+        # First: what a writer leaves behind it may be opened anew before it has ended.
+        self.backings.leave(fh)
         try:
             opened.release()
         except WouldBlock:

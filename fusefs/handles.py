@@ -7,11 +7,11 @@ import errno
 import itertools
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple, Protocol
 
 from fusefs.inodes import Inode
-from fusefs.ops import DirectoryEntry, EntryReply, Listing, Readdir, direntry_bytes
+from fusefs.ops import Data, DirectoryEntry, EntryReply, Listing, Readdir, direntry_bytes
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ class OpenFile(Protocol):
     def inode(self) -> Inode:
         """What is open."""
 
-    def read(self, offset: int, size_bytes: int) -> bytes | memoryview:
+    def read(self, offset: int, size_bytes: int) -> Data:
         """Bytes from offset on, fewer only at the end of the file."""
 
     def write(self, offset: int, data: memoryview | bytes, *, kill_suidgid: bool) -> int:
@@ -40,6 +40,24 @@ class OpenFile(Protocol):
 
     def fileno(self) -> int | None:
         """The descriptor of a local file, None of others."""
+
+    @property
+    def content(self) -> Hashable:
+        """What it shows: files of different contents that are open at one time cannot be handed over by one inode."""
+
+    @property
+    def stamp(self) -> Hashable:
+        """What identifies the bytes that it will show, so that pages cached under an equal one are right; or None."""
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether nothing can be written through it, so that flush() has nothing to do."""
+
+    def open_backing(self) -> int | None:
+        """A descriptor of a local file for the kernel to read and write in place of this one; the caller closes it.
+
+        None where there is none, or it must not.
+        """
 
 
 class Item(NamedTuple):

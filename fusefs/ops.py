@@ -278,11 +278,18 @@ class AttributesReply(msgspec.Struct, gc=False):
 
 
 class Opened(msgspec.Struct, gc=False):
-    """A file handle. direct_io: no page cache; keep_cache: what the page cache holds is still right."""
+    """A file handle. direct_io: no page cache; keep_cache: what the page cache holds is still right.
+
+    no_flush: nothing can be written through it, so its closes need not be told. backing_id: the kernel reads and
+    writes that file itself (Transport.open_backing), 0 for none; it excludes keep_cache, and while an inode is open
+    all its opens have the same.
+    """
 
     fh: int
     direct_io: bool = False
     keep_cache: bool = False
+    no_flush: bool = False
+    backing_id: int = 0
 
 
 class Created(msgspec.Struct, gc=False):
@@ -338,7 +345,10 @@ class Failure(msgspec.Struct, gc=False, frozen=True):
     errno: int
 
 
-#: bytes-like: Read, Readlink, Getxattr, Listxattr. None: success without a payload.
+#: What was read: in one piece, or in several that follow each other.
+Data = bytes | memoryview | list[memoryview]
+
+#: Data: Read. bytes: Readlink, Getxattr, Listxattr too. None: success without a payload.
 Reply = (
     EntryReply
     | AttributesReply
@@ -349,7 +359,6 @@ Reply = (
     | StatfsReply
     | Listing
     | Failure
-    | bytes
-    | memoryview
+    | Data
     | None
 )

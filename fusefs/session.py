@@ -1,7 +1,8 @@
 """A session: one running FUSE connection, from mount to the last drained request.
 
 Owns the order of both ends: local folders are opened before anything is mounted above them; at the end nothing is given
-back before all that was acknowledged is committed. Threads: serve() belongs to one; stop() may come from any.
+back before all that was acknowledged is committed. While it runs, what changes in a volume otherwise than through the
+mounted tree is told to the kernel. Threads: serve() belongs to one; stop() may come from any.
 """
 
 import logging
@@ -12,10 +13,12 @@ from pathlib import Path
 
 from fusefs.dispatch import Dispatcher
 from fusefs.filesystem import FileSystem
+from fusefs.invalidation import Invalidations
 from fusefs.transports.devfuse.channel import DevFuseTransport
 from fusefs.transports.devfuse.mountinfo import mounts, resolve
 from fusefs.transports.devfuse.mounting import mount, unmount
 from fusefs.transports.devfuse.options import MountError, MountOptions
+from fusefs.transports.devfuse.readahead import raise_readahead
 from genro_storage.config import LocalDefinition
 from genro_storage.manager import StorageManager
 
@@ -40,6 +43,12 @@ class Session:
             self._filesystem.close()
             raise
         self._dispatcher = Dispatcher(self._filesystem, self._transport)
+        self._invalidations = [
+            Invalidations(
+                manager.volume(name), root, self._filesystem.inodes, self._transport, self._filesystem.is_changing
+            )
+            for name, root in self._filesystem.roots.items()
+        ]
         self._ended = threading.Event()
 
     def serve(self, on_ready: Callable[[], None]) -> None:
@@ -47,8 +56,15 @@ class Session:
 
         Raises what on_ready raises, and HandshakeError or OSError if serving fails; then nothing is left mounted.
         """
+
+        def ready() -> None:
+            raise_readahead(self.mountpoint)
+            # A daemon: it ends with the process, whatever it is at.
+            threading.Thread(target=self._prepare, name='prepare', daemon=True).start()
+            on_ready()
+
         try:
-            self._transport.serve(self._dispatcher, on_ready)
+            self._transport.serve(self._dispatcher, ready)
         except BaseException:
             self.stop()
             raise
@@ -56,8 +72,14 @@ class Session:
             self._ended.set()
             if not self._dispatcher.drain(DRAIN_TIMEOUT_S):
                 log.error('%s: requests are still under way after %g s', self.mountpoint, DRAIN_TIMEOUT_S)
+            for invalidations in self._invalidations:
+                invalidations.close()
             self._filesystem.close()
             self._manager.close()
+
+    def _prepare(self) -> None:
+        for name in self._manager.get_mount_names():
+            self._manager.volume(name).prepare()
 
     def stop(self) -> None:
         """Unmount, which ends serve(); what programs have open there stays usable until they close it.

@@ -28,11 +28,24 @@ class Transport(Protocol):
     def notify_inode(self, nodeid: int, offset: int, size_bytes: int) -> None:
         """Have cached attributes and, from offset on (size 0: to the end), pages of an inode dropped.
 
-        Never called from inside a request: that can deadlock.
+        offset -1: attributes only. Never called from inside a request: that can deadlock.
         """
 
     def notify_entry(self, parent: int, name: str) -> None:
-        """Have a cached name dropped, absent or not. Never called from inside a request."""
+        """Have a cached name looked up again, absent or not. Never called from inside a request."""
+
+    @property
+    def takes_files(self) -> bool:
+        """Whether open_backing is worth a try; once it is not, it never is again."""
+
+    def open_backing(self, descriptor: int) -> int | None:
+        """Register a local file for the kernel to read and write in place of open files: an id for Opened.backing_id.
+
+        None: not this file, or not at all. Never raises, never waits. The descriptor stays the caller's.
+        """
+
+    def close_backing(self, backing_id: int) -> None:
+        """Give an id back; what is open goes on."""
 
     def close(self) -> None:
         """Make serve() return. Idempotent, from any thread."""

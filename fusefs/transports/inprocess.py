@@ -103,6 +103,17 @@ class InProcessTransport:
         with self._lock:
             self.entry_notifications.append((parent, name))
 
+    @property
+    def takes_files(self) -> bool:
+        """See Transport."""
+        return False
+
+    def open_backing(self, descriptor: int) -> None:
+        """See Transport. There is no kernel to hand a file to."""
+
+    def close_backing(self, backing_id: int) -> None:
+        """See Transport."""
+
     def close(self) -> None:
         """See Transport."""
         self._queue.put(None)

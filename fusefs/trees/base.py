@@ -26,6 +26,8 @@ class Tree:
     workers: WorkerPool | None = None
     #: Every operation is answered from memory or the local disk, so a serving thread tries all of them itself.
     instant = True
+    #: What is written to an open file is in it at once, so that readers and writers can be handed the same one.
+    writes_in_place = False
 
     def lookup(self, parent: Inode, name: str) -> ops.EntryReply:
         """Find a name; the inode of the reply is counted once more. nodeid 0: it is known that nothing is there."""
@@ -87,6 +89,9 @@ class Tree:
     def create(self, parent: Inode, request: ops.Create) -> tuple[ops.EntryReply, OpenFile]:
         """Make a file and open it, or open one that turns out to be there."""
         refuse(errno.EROFS)
+
+    def supersede(self, inode: Inode) -> None:
+        """The next lookup of its name is to find a new inode: by this one another content is open."""
 
     def open_directory(self, inode: Inode) -> OpenDirectory:
         """Open a directory."""

@@ -19,7 +19,7 @@ from fusefs.trees.base import Tree, refuse
 from fusefs.trees.boundaries import is_network, is_ours, mount_of_device
 from fusefs.trees.caller import as_caller
 from fusefs.trees.descriptors import Descriptors
-from fusefs.trees.local_file import SET_ID_BITS, LocalFile
+from fusefs.trees.local_file import SET_ID_BITS, LocalFile, has_direct_io
 from fusefs.trees.statx import Identity, Status, statx
 from fusefs.trees.synthetic import EmptyTree
 from genro_storage import paths
@@ -38,16 +38,20 @@ _libc = ctypes.CDLL(None, use_errno=True)  # for renameat2, which the os module 
 class LocalTree(Tree):
     """One local folder, shown as a directory."""
 
+    writes_in_place = True
+
     def __init__(self, volume: Volume, root: str, inodes: InodeTable, descriptors_limit: int, started_ns: int) -> None:
         self.workers = volume.workers
         self._volume = volume
         self._root = root
         self._inodes = inodes
         self._ttl_s = volume.definition.ttl_s
-        self._descriptors = Descriptors(inodes, descriptors_limit, self._open_root, self._await_network)
+        self.clock = volume.clock
+        self._descriptors = Descriptors(inodes, descriptors_limit, self._open_root, self.await_network)
         self._veil = EmptyTree(started_ns)
         self._root_device = (0, 0)
         self._network: set[tuple[int, int]] = set()  # devices whose cached attributes may be old
+        self._direct_io: dict[tuple[int, int], bool] = {}  # by device
 
     def prepare(self, root: Inode) -> None:
         try:
@@ -79,7 +83,7 @@ class LocalTree(Tree):
         self._descriptors.release(inode)
 
     def attributes(self, inode: Inode, file: OpenFile | None) -> ops.AttributesReply:
-        return ops.AttributesReply(_attributes(self._find(inode, file)), self._ttl_s)
+        return ops.AttributesReply(_attributes(self._find(inode, file)), self._attributes_ttl_s(inode))
 
     def read_link(self, inode: Inode) -> bytes:
         with self._descriptors.borrow(inode) as descriptor:
@@ -184,7 +188,7 @@ class LocalTree(Tree):
             self._volume.require(Permissions.READWRITE)
         with self._descriptors.borrow(inode) as descriptor, as_caller(request):
             opened = os.open(_path(descriptor), request.flags & ~_NOT_OURS | os.O_CLOEXEC)
-        return LocalFile(inode, opened, self._await_network)
+        return LocalFile(inode, opened, request.flags, self)
 
     def create(self, parent: Inode, request: ops.Create) -> tuple[ops.EntryReply, OpenFile]:
         self._volume.require(Permissions.READWRITE)
@@ -197,7 +201,7 @@ class LocalTree(Tree):
             except BaseException:
                 os.close(opened)
                 raise
-        return entry, LocalFile(self._inodes.get(entry.nodeid), opened, self._await_network)
+        return entry, LocalFile(self._inodes.get(entry.nodeid), opened, request.flags, self)
 
     def sync_directory(self, inode: Inode) -> None:
         about_to_block()
@@ -232,12 +236,27 @@ class LocalTree(Tree):
         with self._descriptors.borrow(inode) as descriptor:
             os.removexattr(_path(descriptor), name)
 
-    # Inside
+    # For open files
 
-    def _await_network(self) -> None:
+    def await_network(self) -> None:
         """Call before a system call on the folder: on a network file system it may wait for ever."""
         if self._network:
             about_to_block()
+
+    def is_on_network(self, inode: Inode) -> bool:
+        return self._device(inode) in self._network
+
+    def has_direct_io(self, inode: Inode, descriptor: int) -> bool:
+        device = self._device(inode)
+        if device not in self._direct_io:
+            self._direct_io[device] = has_direct_io(descriptor)
+        return self._direct_io[device]
+
+    # Inside
+
+    def _attributes_ttl_s(self, inode: Inode) -> float:
+        """None while somebody has the file open to write: a store through a mapping tells the kernel of no change."""
+        return self._ttl_s if all(file.is_read_only for file in list(inode.files)) else 0.0
 
     def _open_root(self) -> int:
         """The folder itself. Never one that a mount of ours covers: that would be a way back into this process."""
@@ -268,7 +287,7 @@ class LocalTree(Tree):
 
     def _find(self, inode: Inode, file: OpenFile | None) -> Status:
         """The status of an inode, by the cheapest way that is sure to be about the same file."""
-        self._await_network()
+        self.await_network()
         if isinstance(file, LocalFile):
             return statx(file.descriptor, cached=False)
         dentry = self._inodes.dentry(inode)
@@ -288,10 +307,10 @@ class LocalTree(Tree):
             inode = self._inodes.enter(parent, name, self._veil, ('veil', parent.nodeid, name))
             return ops.EntryReply(inode.nodeid, self._veil.attributes(inode, None).attributes, 0.0, 0.0)
         inode = self._inodes.enter(parent, name, self, status.identity)
-        return ops.EntryReply(inode.nodeid, _attributes(status), self._ttl_s, self._ttl_s)
+        return ops.EntryReply(inode.nodeid, _attributes(status), self._ttl_s, self._attributes_ttl_s(inode))
 
     def _items(self, inode: Inode, directory: int) -> Sequence[Item]:
-        self._await_network()
+        self.await_network()
 
         def enter(name: str) -> ops.EntryReply | None:
             try:

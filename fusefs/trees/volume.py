@@ -18,100 +18,20 @@ from fusefs import attrs, ops
 from fusefs.handles import Item, OpenDirectory, OpenFile
 from fusefs.inodes import Inode, InodeTable
 from fusefs.trees.base import Tree, refuse
+from fusefs.trees.local_file import has_direct_io
+from fusefs.trees.volume_file import VolumeFile, forget_mtime, kept_of, shows_another
 from genro_storage import paths
 from genro_storage.cache.entries import Known
 from genro_storage.config import Permissions
-from genro_storage.entry import Entry, Kind, Version
+from genro_storage.entry import Entry, Kind
 from genro_storage.errors import StorageNotFoundError, StorageReadOnlyError, StorageUnavailableError
-from genro_storage.reading.reader import Reader
-from genro_storage.runtime import Clock, about_to_block
 from genro_storage.volume import Volume
-from genro_storage.writing.writer import StagedReader, Writer
 
 #: What statfs says of a backend that knows no bounds: 1 PiB, all free, so that programs which check go on.
 UNBOUNDED_BYTES = 1 << 50
 STATFS_BLOCK_BYTES = 4096
-#: Copying so much into a memory mount takes 5 ms; a thread that reads /dev/fuse is away no longer than that.
-SOON_COMMITTED_BYTES = 16 << 20
 
 RENAME_NOREPLACE = 1  # linux/fs.h
-
-
-class Kept(msgspec.Struct, frozen=True):
-    """Attributes that were set on an inode and that the backend cannot hold; None where it was not set."""
-
-    mode: int | None = None
-    uid: int | None = None
-    gid: int | None = None
-    mtime_ns: int | None = None
-    #: The version that mtime_ns belongs to; None while it is under change.
-    version: Version | None = None
-    #: The next lookup of the name is to find a new inode.
-    superseded: bool = False
-
-
-class VolumeFile:
-    """An open file over a reader or a writer."""
-
-    def __init__(self, inode: Inode, handle: Reader | Writer, ino: int, entry: Entry | None, clock: Clock) -> None:
-        self.inode = inode
-        self.ino = ino
-        self._handle = handle
-        self._clock = clock
-        #: What a reader shows; None of a file under change, which all who have it open share.
-        self.version = None if isinstance(handle, Writer | StagedReader) or entry is None else entry.version
-        self._mtime_ns = clock.time_ns() if entry is None else entry.mtime_ns
-
-    def read(self, offset: int, size_bytes: int) -> bytes | memoryview:
-        return self._handle.read(offset, size_bytes)
-
-    def write(self, offset: int, data: memoryview | bytes, *, kill_suidgid: bool) -> int:
-        self._changes()
-        return self._writer().write(offset, data)
-
-    def truncate(self, size_bytes: int) -> None:
-        """Cut off, or lengthen with zeros."""
-        self._changes()
-        self._writer().truncate(size_bytes)
-
-    def flush(self) -> None:
-        if not isinstance(self._handle, Writer):
-            return
-        if self._handle.size_bytes > SOON_COMMITTED_BYTES:
-            about_to_block()
-        self._handle.flush()
-
-    def fsync(self, *, data_only: bool) -> None:
-        # sync(1) opens a file to read, and what it is asked about are the bytes of whoever writes it.
-        for file in [self, *self.inode.files]:
-            if isinstance(file, VolumeFile) and file.is_writer:
-                file.flush()
-                return
-
-    def release(self) -> None:
-        self._handle.close()
-
-    def fileno(self) -> None:
-        return None
-
-    @property
-    def entry(self) -> Entry:
-        """The file as this handle sees it, whatever its name leads to by now."""
-        return Entry('', Kind.FILE, self._handle.size_bytes, self._mtime_ns, self.version)
-
-    @property
-    def is_writer(self) -> bool:
-        """Whether it was opened to write."""
-        return isinstance(self._handle, Writer)
-
-    def _changes(self) -> None:
-        _forget_mtime(self.inode)
-        self._mtime_ns = self._clock.time_ns()
-
-    def _writer(self) -> Writer:
-        if not isinstance(self._handle, Writer):
-            refuse(errno.EBADF)
-        return self._handle
 
 
 class VolumeTree(Tree):
@@ -124,6 +44,7 @@ class VolumeTree(Tree):
         self._inodes = inodes
         self._owner = attrs.Ownership.of(volume.definition)
         self._started_ns = started_ns
+        self._cache_has_direct_io: bool | None = None  # nobody has asked yet
         self._root = Entry('', Kind.DIRECTORY)
 
     # Looking
@@ -141,8 +62,14 @@ class VolumeTree(Tree):
             # The mount's own directory is there whatever the backend says: asking would make ls wait for it.
             return ops.AttributesReply(self._attributes(inode, path, self._root), 0.0)
         known = self._volume.find(path) if names is not None else Known(None, 0.0)
-        if known.entry is None or _shows_another(inode, known.entry):
-            return ops.AttributesReply(self._attributes_of_open(inode, path), 0.0)
+        if known.entry is None or shows_another(inode, known.entry):
+            opened = self._attributes_of_open(inode)
+            if opened is not None:
+                return ops.AttributesReply(opened, 0.0)
+        if names is None:
+            refuse(errno.ESTALE)  # another inode has come to its name, or nothing: the kernel looks
+        if known.entry is None:
+            raise StorageNotFoundError(f'{self._volume.name}:{path} has gone')
         return ops.AttributesReply(self._attributes(inode, path, known.entry), known.remaining_s)
 
     def open_directory(self, inode: Inode) -> OpenDirectory:
@@ -178,10 +105,10 @@ class VolumeTree(Tree):
             raise StorageReadOnlyError(f'{self._volume.name} is readonly')
         if request.size_bytes is not None:
             self._truncate(inode, file, request.size_bytes)
-            _forget_mtime(inode)
+            forget_mtime(inode)
         if request.mtime_ns is not None:
             self._set_mtime(inode, request.mtime_ns)
-        kept = _kept(inode)
+        kept = kept_of(inode)
         inode.state = msgspec.structs.replace(
             kept,
             mode=kept.mode if request.mode is None else stat.S_IMODE(request.mode),
@@ -212,13 +139,10 @@ class VolumeTree(Tree):
         self._inodes.rename(parent, name, new_parent, new_name)
 
     def open(self, inode: Inode, request: ops.Open) -> OpenFile:
-        path = self._path(inode)
+        path = self._path_of_file(inode)
         # Linux truncates with O_RDONLY too (open(2), NOTES), and has believed so since this was sent.
         if request.flags & os.O_ACCMODE == os.O_RDONLY and not request.flags & os.O_TRUNC:
-            entry = self._volume.stat(path)
-            if _shows_another(inode, entry):
-                _supersede(inode)
-            return VolumeFile(inode, self._volume.open_read(path), self._ino(path), entry, self._volume.clock)
+            return self._open_to_read(inode, path)
         _refuse_beside_readers(inode)
         writer = self._volume.open_write(
             path,
@@ -245,7 +169,38 @@ class VolumeTree(Tree):
             raise
         return entry, VolumeFile(inode, writer, self._ino(path), None, self._volume.clock)
 
+    def supersede(self, inode: Inode) -> None:
+        inode.state = msgspec.structs.replace(kept_of(inode), superseded=True)
+
     # Inside
+
+    def _open_to_read(self, inode: Inode, path: str) -> VolumeFile:
+        entry, reader = self._volume.open_told(path)
+        if shows_another(inode, entry):
+            reader.close()
+            _supersede(inode)
+        # Without a TTL nothing is known for longer than a moment.
+        is_certain = self.instant or self._volume.definition.ttl_s > 0
+        return VolumeFile(
+            inode,
+            reader,
+            self._ino(path),
+            entry,
+            self._volume.clock,
+            lambda: self._open_complete(path, entry),
+            is_certain=is_certain,
+        )
+
+    def _open_complete(self, path: str, entry: Entry) -> int | None:
+        """The cached file of a version, for the kernel to read instead of asking here."""
+        descriptor = self._volume.complete_file(path, entry) if entry.size_bytes else None
+        if descriptor is not None and self._cache_has_direct_io is None:
+            self._cache_has_direct_io = has_direct_io(descriptor)
+        if descriptor is not None and not self._cache_has_direct_io:
+            # It would be needed where a program opens with O_DIRECT, which works with all other remote files.
+            os.close(descriptor)
+            return None
+        return descriptor
 
     def _ino(self, path: str) -> int:
         return attrs.stable_ino(self._volume.name, path)
@@ -256,15 +211,22 @@ class VolumeTree(Tree):
             refuse(errno.ENOENT)
         return '/'.join(names)
 
+    def _path_of_file(self, inode: Inode) -> str:
+        names = self._inodes.names(inode)
+        if names is None:
+            refuse(errno.ESTALE)  # another inode has come to its name since the kernel looked it up: it looks again
+        return '/'.join(names)
+
     def _path_below(self, parent: Inode, name: str) -> str:
         return paths.child(self._path(parent), paths.join(name))
 
     def _enter(self, parent: Inode, name: str, entry: Entry, remaining_s: float) -> ops.EntryReply:
+        # By the parent: another lookup may give the name to another inode at any time, and this one is counted then.
+        path = self._path_below(parent, name)
         held = self._inodes.child(parent, name)
-        if held is not None and not _kept(held).superseded and not _shows_another(held, entry):
+        if held is not None and not kept_of(held).superseded and not shows_another(held, entry):
             held = None
         inode = self._inodes.enter(parent, name, self, None, instead_of=held)
-        path = self._path(inode)
         return ops.EntryReply(inode.nodeid, self._attributes(inode, path, entry), remaining_s, remaining_s)
 
     def _items(self, inode: Inode) -> Sequence[Item]:
@@ -294,11 +256,13 @@ class VolumeTree(Tree):
 
     def _attributes(self, inode: Inode, path: str, entry: Entry) -> ops.Attributes:
         attributes = attrs.of_entry(entry, self._ino(path), self._owner, self._started_ns)
+        if inode.pages is not None and inode.pages != entry.version:
+            inode.pages = None  # another size cuts them off, and what is told of next may be the old size again
         if inode.state is not None:
             self._apply_kept(inode, entry, attributes)
         return attributes
 
-    def _attributes_of_open(self, inode: Inode, path: str) -> ops.Attributes:
+    def _attributes_of_open(self, inode: Inode) -> ops.Attributes | None:
         """A file that has lost its name, or whose name leads to another by now, is what those see who have it open."""
         for file in list(inode.files):
             if isinstance(file, VolumeFile):
@@ -306,10 +270,10 @@ class VolumeTree(Tree):
                 attributes.nlink = 0
                 self._apply_kept(inode, file.entry, attributes)
                 return attributes
-        raise StorageNotFoundError(f'{self._volume.name}:{path} has gone')
+        return None
 
     def _apply_kept(self, inode: Inode, entry: Entry, attributes: ops.Attributes) -> None:
-        kept = _kept(inode)
+        kept = kept_of(inode)
         if kept.mtime_ns is not None and entry.version is not None and kept.version != entry.version:
             # Set while the file was under change: it belongs to what that became. Otherwise somebody else changed it.
             first = kept.version is None
@@ -327,8 +291,9 @@ class VolumeTree(Tree):
         if isinstance(file, VolumeFile) and file.is_writer:
             file.truncate(size_bytes)
             return
+        inode.pages = None
         _refuse_beside_readers(inode)
-        writer = self._volume.open_write(self._path(inode), create=False, truncate=size_bytes == 0)
+        writer = self._volume.open_write(self._path_of_file(inode), create=False, truncate=size_bytes == 0)
         try:
             if size_bytes:
                 writer.truncate(size_bytes)
@@ -344,25 +309,7 @@ class VolumeTree(Tree):
         if names is None or not self._volume.set_mtime(path, mtime_ns):
             entry = self._volume.find(path).entry if path else None
             version = entry.version if entry is not None else None
-            inode.state = msgspec.structs.replace(_kept(inode), mtime_ns=mtime_ns, version=version)
-
-
-def _kept(inode: Inode) -> Kept:
-    return inode.state if isinstance(inode.state, Kept) else Kept()
-
-
-def _forget_mtime(inode: Inode) -> None:
-    """New content has a new time."""
-    if inode.state is not None:
-        inode.state = msgspec.structs.replace(_kept(inode), mtime_ns=None, version=None)
-
-
-def _shows_another(inode: Inode, entry: Entry) -> bool:
-    """Whether somebody has the inode open and reads another version than this."""
-    return any(
-        isinstance(file, VolumeFile) and file.version is not None and file.version != entry.version
-        for file in list(inode.files)
-    )
+            inode.state = msgspec.structs.replace(kept_of(inode), mtime_ns=mtime_ns, version=version)
 
 
 def _refuse_beside_readers(inode: Inode) -> None:
@@ -373,5 +320,5 @@ def _refuse_beside_readers(inode: Inode) -> None:
 
 def _supersede(inode: Inode) -> NoReturn:
     """Have the kernel look up the name again, which ESTALE makes it do, and find a new inode there."""
-    inode.state = msgspec.structs.replace(_kept(inode), superseded=True)
+    inode.state = msgspec.structs.replace(kept_of(inode), superseded=True)
     refuse(errno.ESTALE)

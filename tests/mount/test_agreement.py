@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from genro_storage import StorageManager, StorageNode
+from genro_storage.volume import RECENTLY_S
 from tests.mount.mounted import Mounted, await_true, mounted, s3_definition
 from tests.servers import S3Server
 
@@ -199,6 +200,24 @@ except OSError as error:
     assert digest == both.sh("yes new | head -n 400000 | tr -d '\\n' | md5sum")
     assert reader.communicate('\n', 20)[0] in {'all\n', 'estale\n'}
     assert both.sh('md5sum < f') == digest
+
+
+def test_a_file_that_was_replaced_since_it_was_told_of_is_opened_as_it_is_now(
+    tmp_path: Path, s3_server: S3Server
+) -> None:
+    bucket = s3_server.new_bucket()
+    for name in ('shorter', 'longer', 'removed'):
+        s3_server.put(bucket, name, b'old' * 100_000)
+    with mounted(tmp_path, [s3_definition(s3_server, bucket, ttl=3600.0)]) as tree:
+        folder = tree.path('bucket')
+        assert tree.sh('ls -l | wc -l', cwd=folder) == '4\n'
+        s3_server.put(bucket, 'shorter', b'new')
+        s3_server.put(bucket, 'longer', b'new' * 400_000)
+        s3_server.request('delete_object', Bucket=bucket, Key='removed')
+        time.sleep(RECENTLY_S)  # so that what was told is not taken for new
+        assert tree.sh('cat shorter', cwd=folder) == 'new'
+        assert tree.sh('wc -c < longer; tr -d new < longer | wc -c', cwd=folder) == '1200000\n0\n'
+        assert tree.sh('cat removed 2>&1 || true', cwd=folder) == 'cat: removed: No such file or directory\n'
 
 
 def test_a_write_over_what_somebody_else_has_changed_is_kept_beside_it(both: Both) -> None:

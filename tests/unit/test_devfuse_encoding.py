@@ -7,6 +7,7 @@ import pytest
 
 from fusefs import ops
 from fusefs.transports.devfuse import encoding
+from fusefs.transports.devfuse.abi import EXPIRE_ONLY
 
 REQUEST = ops.Statfs(77, 1, 0, 0, 0)
 PLUS = ops.Readdir(77, 1, 0, 0, 0, fh=1, offset=0, size_bytes=4096, plus=True)
@@ -47,6 +48,8 @@ CASES = {
     'opened': (ops.Opened(7), struct.pack('=QII', 7, 0, 0)),
     'opened-direct': (ops.Opened(7, direct_io=True), struct.pack('=QII', 7, 1, 0)),
     'opened-keep-cache': (ops.Opened(7, keep_cache=True), struct.pack('=QII', 7, 2, 0)),
+    'opened-no-flush': (ops.Opened(7, no_flush=True), struct.pack('=QII', 7, 1 << 5, 0)),
+    'opened-passthrough': (ops.Opened(7, no_flush=True, backing_id=9), struct.pack('=QIi', 7, 1 << 5 | 1 << 7, 9)),
     'created': (ops.Created(ENTRY, ops.Opened(7)), ENTRY_OUT + struct.pack('=QII', 7, 0, 0)),
     'written': (ops.Written(5), struct.pack('=II', 5, 0)),
     'xattr-size': (ops.XattrSize(5), struct.pack('=II', 5, 0)),
@@ -134,6 +137,11 @@ def test_an_inode_is_invalidated_by_notification_two() -> None:
     assert encoding.encode_inval_inode(42, 4096, 0) == expected
 
 
+def test_attributes_alone_are_invalidated_with_a_negative_offset() -> None:
+    expected = struct.pack('=IiQ', 40, 2, 0) + struct.pack('=Qqq', 42, -1, 0)
+    assert encoding.encode_inval_inode(42, -1, 0) == expected
+
+
 def test_an_entry_is_invalidated_by_notification_three_with_its_name() -> None:
-    expected = struct.pack('=IiQ', 16 + 16 + 5, 3, 0) + struct.pack('=QII', 42, 4, 0) + b'name\0'
+    expected = struct.pack('=IiQ', 16 + 16 + 5, 3, 0) + struct.pack('=QII', 42, 4, EXPIRE_ONLY) + b'name\0'
     assert encoding.encode_inval_entry(42, 'name') == expected

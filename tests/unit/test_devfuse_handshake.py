@@ -12,8 +12,10 @@ from fusefs.transports.devfuse.handshake import WANTED, HandshakeError, answer_i
 ALL_FLAGS = 0xFFFFFFFF
 
 
-def init(major: int, minor: int, readahead: int = 131072, flags: int = ALL_FLAGS, opcode: int = 26) -> memoryview:
-    body = struct.pack('=IIIII', major, minor, readahead, flags, 0) + bytes(44)
+def init(
+    major: int, minor: int, readahead: int = 131072, flags: int = ALL_FLAGS, opcode: int = 26, flags2: int = 0
+) -> memoryview:
+    body = struct.pack('=IIIII', major, minor, readahead, flags, flags2) + bytes(44)
     return memoryview(struct.pack('=IIQQIIIHH', 40 + len(body), opcode, 5, 0, 0, 0, 0, 0, 0) + body)
 
 
@@ -49,6 +51,26 @@ def test_only_flags_that_the_kernel_offers_are_asked_for() -> None:
 @pytest.mark.parametrize('bit', [12, 16, 20], ids=['AUTO_INVAL_DATA', 'WRITEBACK_CACHE', 'POSIX_ACL'])
 def test_flags_that_would_break_promises_are_never_asked_for(bit: int) -> None:
     assert not agreed_flags(ALL_FLAGS) & 1 << bit
+
+
+PASSTHROUGH = 1 << 5
+
+
+def passthrough(flags: int, flags2: int, length: int | None = None) -> tuple[bool, int, int]:
+    """Whether files can be handed over, and the second word of flags and the stack depth that are answered."""
+    request = init(7, 45, flags=flags, flags2=flags2)
+    answer = answer_init(request, length or len(request))
+    return answer.passthrough, *struct.unpack_from('=II', answer.message, 48)
+
+
+def test_passthrough_is_asked_for_where_the_kernel_offers_it_and_nothing_else_of_the_second_word() -> None:
+    assert passthrough(ALL_FLAGS, 0xFFFFFFFF) == (True, PASSTHROUGH, 1)
+    assert passthrough(ALL_FLAGS, 0xFFFFFFFF & ~PASSTHROUGH) == (False, 0, 0)
+
+
+def test_without_a_second_word_there_is_no_passthrough() -> None:
+    assert passthrough(ALL_FLAGS & ~InitFlag.INIT_EXT, PASSTHROUGH) == (False, 0, 0)
+    assert passthrough(ALL_FLAGS, PASSTHROUGH, length=40 + 16) == (False, 0, 0)
 
 
 def test_a_newer_major_is_answered_with_ours_and_init_comes_again() -> None:

@@ -79,6 +79,12 @@ class InitFlag(enum.IntFlag):
     INIT_EXT = 1 << 30
 
 
+class InitFlag2(enum.IntFlag):
+    """FUSE_… flags of INIT from bit 32 on, as they stand in its second word (since 7.36, with INIT_EXT)."""
+
+    PASSTHROUGH = 1 << 37 - 32
+
+
 # FATTR_…: which fields of setattr_in count.
 FATTR_MODE = 1 << 0
 FATTR_UID = 1 << 1
@@ -96,9 +102,19 @@ FSYNC_FDATASYNC = 1 << 0
 WRITE_KILL_SUIDGID = 1 << 2
 FOPEN_DIRECT_IO = 1 << 0
 FOPEN_KEEP_CACHE = 1 << 1
+FOPEN_NOFLUSH = 1 << 5
+FOPEN_PASSTHROUGH = 1 << 7
 
 NOTIFY_INVAL_INODE = 2
 NOTIFY_INVAL_ENTRY = 3
+#: In notify_inval_entry_out: have the name looked up again, but drop nothing below it. Older kernels (6.1) drop.
+EXPIRE_ONLY = 1 << 0
+
+# ioctls of the descriptor, _IOW(229, nr, structure).
+DEV_IOC_BACKING_OPEN = 1 << 30 | 16 << 16 | 229 << 8 | 1
+DEV_IOC_BACKING_CLOSE = 1 << 30 | 4 << 16 | 229 << 8 | 2
+BACKING_MAP = Struct('=iIQ')  # fd flags padding; the result of the ioctl is the backing id
+BACKING_ID = Struct('=I')
 
 # Requests: fuse_in_header, then one of these, then names (each with its NUL) or data.
 IN_HEADER = Struct('=IIQQIIII')  # len opcode unique nodeid uid gid pid (total_extlen, padding)
@@ -123,7 +139,8 @@ FSYNC_IN = Struct('=QII')  # fh fsync_flags padding
 SETXATTR_IN = Struct('=II')  # size flags (longer only with SETXATTR_EXT, which is not asked for)
 GETXATTR_IN = Struct('=II')  # size padding; of LISTXATTR too
 ACCESS_IN = Struct('=II')  # mask padding
-INIT_IN = Struct('=4I')  # major minor max_readahead flags (flags2 and spare words follow since 7.36)
+INIT_IN = Struct('=4I')  # major minor max_readahead flags
+INIT_IN_EXT = Struct('=I')  # flags2, behind that with INIT_EXT; spare words follow
 INTERRUPT_IN = Struct('=Q')  # unique
 
 # Replies: fuse_out_header, then one of these or data. A notification has unique 0 and its code as error.

@@ -17,6 +17,7 @@ from fusefs import ops
 from fusefs.transports.base import Dispatch
 from fusefs.transports.devfuse import abi, decoding, encoding
 from fusefs.transports.devfuse.handshake import MAX_WRITE_BYTES, answer_init
+from fusefs.transports.devfuse.passthrough import BackingFiles
 from genro_storage.runtime import serve_without_blocking
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class DevFuseTransport:
         self._ended = threading.Event()  # serve() may return
         self._failure: OSError | None = None  # what ended a reader; written before _ended is set
         self._complained: set[int] = set()  # opcodes whose malformed requests are in the log
+        self._backing = BackingFiles(fd)
 
     def serve(self, dispatch: Dispatch, on_ready: Callable[[], None]) -> None:
         """See Transport. Raises HandshakeError, and OSError if reading fails in an unknown way."""
@@ -109,6 +111,19 @@ class DevFuseTransport:
         """See Transport. A name that the kernel does not know is fine."""
         self._notify(encoding.encode_inval_entry(parent, name))
 
+    @property
+    def takes_files(self) -> bool:
+        """See Transport."""
+        return self._backing.offered
+
+    def open_backing(self, descriptor: int) -> int | None:
+        """See Transport."""
+        return self._backing.open(descriptor)
+
+    def close_backing(self, backing_id: int) -> None:
+        """See Transport."""
+        self._backing.close(backing_id)
+
     def close(self) -> None:
         """See Transport. Requests that have reached dispatch may still be answered; later ones get ENOTCONN.
 
@@ -151,6 +166,7 @@ class DevFuseTransport:
             if answer.error is not None:
                 raise answer.error
             if answer.agreed:
+                self._backing.offered = answer.passthrough
                 return True
 
     # Reading.

@@ -35,15 +35,16 @@ def encode_failure(unique: int, errno: int) -> bytes:
 
 
 def encode_inval_inode(nodeid: int, offset: int, size_bytes: int) -> bytes:
-    """A notification: attributes and pages of an inode are no longer right."""
+    """A notification: attributes and pages of an inode are no longer right; with offset -1 only attributes."""
     body = abi.NOTIFY_INVAL_INODE_OUT.pack(nodeid, offset, size_bytes)
     return _pack_header(_HEADER_BYTES + len(body), abi.NOTIFY_INVAL_INODE, 0) + body
 
 
 def encode_inval_entry(parent: int, name: str) -> bytes:
-    """A notification: a name is no longer right."""
+    """A notification: a name may no longer be right."""
     raw = name.encode('utf-8', 'surrogateescape')
-    body = abi.NOTIFY_INVAL_ENTRY_OUT.pack(parent, len(raw), 0) + raw + b'\0'
+    # Only expired: to drop a directory would take it from under whoever works in it, though it may be the same still.
+    body = abi.NOTIFY_INVAL_ENTRY_OUT.pack(parent, len(raw), abi.EXPIRE_ONLY) + raw + b'\0'
     return _pack_header(_HEADER_BYTES + len(body), abi.NOTIFY_INVAL_ENTRY, 0) + body
 
 
@@ -57,6 +58,11 @@ def _payload(request: ops.Request, data: bytes) -> Buffers:
 
 def _view(request: ops.Request, data: memoryview) -> Buffers:
     return [_pack_header(_HEADER_BYTES + data.nbytes, 0, request.unique), data]
+
+
+def _pieces(request: ops.Request, pieces: list[memoryview]) -> Buffers:
+    header = _pack_header(_HEADER_BYTES + sum(piece.nbytes for piece in pieces), 0, request.unique)
+    return [header, *pieces]
 
 
 def _nothing(request: ops.Request, _reply: None) -> Buffers:
@@ -103,8 +109,13 @@ def _entry_out(entry: ops.EntryReply) -> bytes:
 
 
 def _open_out(opened: ops.Opened) -> bytes:
-    flags = (abi.FOPEN_DIRECT_IO if opened.direct_io else 0) | (abi.FOPEN_KEEP_CACHE if opened.keep_cache else 0)
-    return abi.OPEN_OUT.pack(opened.fh, flags, 0)
+    flags = (
+        (abi.FOPEN_DIRECT_IO if opened.direct_io else 0)
+        | (abi.FOPEN_KEEP_CACHE if opened.keep_cache else 0)
+        | (abi.FOPEN_NOFLUSH if opened.no_flush else 0)
+        | (abi.FOPEN_PASSTHROUGH if opened.backing_id else 0)
+    )
+    return abi.OPEN_OUT.pack(opened.fh, flags, opened.backing_id)
 
 
 def _entry_reply(request: ops.Request, reply: ops.EntryReply) -> Buffers:
@@ -172,5 +183,6 @@ _ENCODERS: dict[type, Callable[[ops.Request, Any], Buffers]] = {
     bytes: _payload,
     bytearray: _payload,
     memoryview: _view,
+    list: _pieces,
     type(None): _nothing,
 }

@@ -9,7 +9,7 @@ import mmap
 from typing import NamedTuple
 
 from fusefs.transports.devfuse import abi
-from fusefs.transports.devfuse.abi import InitFlag
+from fusefs.transports.devfuse.abi import InitFlag, InitFlag2
 
 #: The most that a kernel moves in one request by default (fs.fuse.max_pages_limit): 256 pages of 4 KiB. Few large
 #: requests are what lets a server in Python keep up on sequential I/O.
@@ -38,6 +38,11 @@ WANTED = (
     | InitFlag.HANDLE_KILLPRIV_V2
     | InitFlag.INIT_EXT
 )
+WANTED2 = InitFlag2.PASSTHROUGH
+
+#: A backing file may not be of a file system that is stacked on another (overlayfs): with 2 it might, but then nobody
+#: could put an overlayfs on top of the mounted tree (FILESYSTEM_MAX_STACK_DEPTH is 2).
+MAX_STACK_DEPTH = 1
 
 
 class HandshakeError(Exception):
@@ -50,6 +55,8 @@ class InitAnswer(NamedTuple):
     message: bytes
     agreed: bool
     error: HandshakeError | None = None
+    #: Files can be handed to the kernel.
+    passthrough: bool = False
 
 
 def answer_init(buffer: memoryview, length: int) -> InitAnswer:
@@ -67,10 +74,15 @@ def answer_init(buffer: memoryview, length: int) -> InitAnswer:
         lowest = f'{abi.VERSION_MAJOR}.{abi.VERSION_MINOR_LOWEST}'
         error = HandshakeError(f'the kernel speaks FUSE {major}.{minor}; {lowest} (Linux 5.4) or newer is needed')
         return InitAnswer(_message(unique, errno.EPROTO, b''), agreed=False, error=error)
-    return InitAnswer(_message(unique, 0, _terms(minor, readahead_bytes, flags)), agreed=True)
+    flags2 = 0
+    extended_at = abi.IN_HEADER.size + abi.INIT_IN.size
+    if flags & InitFlag.INIT_EXT and length >= extended_at + abi.INIT_IN_EXT.size:
+        (flags2,) = abi.INIT_IN_EXT.unpack_from(buffer, extended_at)
+    terms = _terms(minor, readahead_bytes, flags, flags2)
+    return InitAnswer(_message(unique, 0, terms), agreed=True, passthrough=bool(flags2 & InitFlag2.PASSTHROUGH))
 
 
-def _terms(minor: int, readahead_bytes: int, flags: int) -> bytes:
+def _terms(minor: int, readahead_bytes: int, flags: int, flags2: int) -> bytes:
     return abi.INIT_OUT.pack(
         abi.VERSION_MAJOR,
         min(minor, abi.VERSION_MINOR),
@@ -83,8 +95,8 @@ def _terms(minor: int, readahead_bytes: int, flags: int) -> bytes:
         1,  # time_gran: times are kept to the nanosecond
         MAX_WRITE_BYTES // mmap.PAGESIZE,
         0,  # map_alignment: DAX only
-        0,  # flags2
-        0,  # max_stack_depth: passthrough only
+        flags2 & WANTED2,
+        MAX_STACK_DEPTH if flags2 & InitFlag2.PASSTHROUGH else 0,
         0,  # request_timeout: a request may take as long as the mount's own timeout lets it
     )
 

@@ -1,0 +1,151 @@
+"""An open file of a volume: a reader or a writer, as the kernel sees it.
+
+Owns what of an open file the tree must know: which version it shows, and what was set on its inode that no backend
+holds. Threads: as readers and writers; what is kept with an inode is replaced as a whole.
+"""
+
+import errno
+from collections.abc import Callable
+
+import msgspec
+
+from fusefs import ops
+from fusefs.inodes import Inode
+from fusefs.trees.base import refuse
+from genro_storage.entry import Entry, Kind, Version
+from genro_storage.reading.reader import BlockReader, Reader
+from genro_storage.runtime import Clock, about_to_block
+from genro_storage.writing.writer import StagedReader, Writer
+
+#: Copying so much into a memory mount takes 5 ms; a thread that reads /dev/fuse is away no longer than that.
+SOON_COMMITTED_BYTES = 16 << 20
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """Attributes that were set on an inode and that the backend cannot hold; None where it was not set."""
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    mtime_ns: int | None = None
+    #: The version that mtime_ns belongs to; None while it is under change.
+    version: Version | None = None
+    #: The next lookup of the name is to find a new inode.
+    superseded: bool = False
+
+
+class VolumeFile:
+    """An open file over a reader or a writer."""
+
+    def __init__(
+        self,
+        inode: Inode,
+        handle: Reader | Writer,
+        ino: int,
+        entry: Entry | None,
+        clock: Clock,
+        open_complete: Callable[[], int | None] = lambda: None,
+        *,
+        is_certain: bool = False,
+    ) -> None:
+        """open_complete: a descriptor of the whole of what a reader shows, or None. is_certain: that this is entry."""
+        self.inode = inode
+        self.ino = ino
+        self._handle = handle
+        self._clock = clock
+        self._open_complete = open_complete
+        self._is_certain = is_certain
+        #: What a reader shows; None of a file under change, which all who have it open share.
+        self.version = None if isinstance(handle, Writer | StagedReader) or entry is None else entry.version
+        self._mtime_ns = clock.time_ns() if entry is None else entry.mtime_ns
+
+    def read(self, offset: int, size_bytes: int) -> ops.Data:
+        if isinstance(self._handle, BlockReader):
+            return self._handle.pieces(offset, size_bytes)
+        return self._handle.read(offset, size_bytes)
+
+    def write(self, offset: int, data: memoryview | bytes, *, kill_suidgid: bool) -> int:
+        self._changes()
+        return self._writer().write(offset, data)
+
+    def truncate(self, size_bytes: int) -> None:
+        """Cut off, or lengthen with zeros."""
+        self._changes()
+        self._writer().truncate(size_bytes)
+
+    def flush(self) -> None:
+        if not isinstance(self._handle, Writer):
+            return
+        if self._handle.size_bytes > SOON_COMMITTED_BYTES:
+            about_to_block()
+        self._handle.flush()
+
+    def fsync(self, *, data_only: bool) -> None:
+        # sync(1) opens a file to read, and what it is asked about are the bytes of whoever writes it.
+        for file in [self, *self.inode.files]:
+            if isinstance(file, VolumeFile) and file.is_writer:
+                file.flush()
+                return
+
+    def release(self) -> None:
+        if self.is_writer and self._handle.size_bytes > SOON_COMMITTED_BYTES:
+            about_to_block()
+        self._handle.close()
+
+    def fileno(self) -> None:
+        return None
+
+    @property
+    def content(self) -> Version | None:
+        return self.version
+
+    @property
+    def stamp(self) -> Version | None:
+        # A weak version may stay what it was while the bytes change.
+        return self.version if self._is_certain and self.version is not None and self.version.strong else None
+
+    @property
+    def is_read_only(self) -> bool:
+        return not self.is_writer
+
+    def open_backing(self) -> int | None:
+        return None if self.version is None else self._open_complete()
+
+    @property
+    def entry(self) -> Entry:
+        """The file as this handle sees it, whatever its name leads to by now."""
+        return Entry('', Kind.FILE, self._handle.size_bytes, self._mtime_ns, self.version)
+
+    @property
+    def is_writer(self) -> bool:
+        """Whether it was opened to write."""
+        return isinstance(self._handle, Writer)
+
+    def _changes(self) -> None:
+        self.inode.pages = None
+        forget_mtime(self.inode)
+        self._mtime_ns = self._clock.time_ns()
+
+    def _writer(self) -> Writer:
+        if not isinstance(self._handle, Writer):
+            refuse(errno.EBADF)
+        return self._handle
+
+
+def kept_of(inode: Inode) -> Kept:
+    """What is kept with an inode."""
+    return inode.state if isinstance(inode.state, Kept) else Kept()
+
+
+def forget_mtime(inode: Inode) -> None:
+    """New content has a new time."""
+    if inode.state is not None:
+        inode.state = msgspec.structs.replace(kept_of(inode), mtime_ns=None, version=None)
+
+
+def shows_another(inode: Inode, entry: Entry) -> bool:
+    """Whether somebody has the inode open and reads another version than this."""
+    return any(
+        isinstance(file, VolumeFile) and file.version is not None and file.version != entry.version
+        for file in list(inode.files)
+    )
