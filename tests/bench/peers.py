@@ -17,6 +17,7 @@ from fusefs.transports.devfuse import mountinfo
 
 _START_TIMEOUT_S = 30
 _STOP_TIMEOUT_S = 30
+_LARGE_BYTES = 1 << 20
 
 
 class Bucket(NamedTuple):
@@ -90,10 +91,22 @@ def missing() -> Iterator[str]:
         yield 'the page cache must be dropped between reads: run as root'
 
 
+class Mounted(NamedTuple):
+    """A bucket that a peer shows."""
+
+    directory: Path
+    pid: int
+
+    def peak_mib(self) -> float:
+        """The most memory that the peer's process has held so far."""
+        status = Path(f'/proc/{self.pid}/status').read_text()
+        return int(next(line for line in status.splitlines() if line.startswith('VmHWM')).split()[1]) / 1024
+
+
 @contextmanager
-def mounted(peer: Peer, bucket: Bucket, folder: Path) -> Iterator[Path]:
-    """The bucket, mounted by a peer with an empty cache; unmounted and forgotten afterwards, whatever happens."""
-    folder.mkdir()
+def mounted(peer: Peer, bucket: Bucket, folder: Path) -> Iterator[Mounted]:
+    """The bucket, mounted by a peer with an empty cache in a new folder; unmounted afterwards, whatever happens."""
+    folder.mkdir(parents=True)
     mountpoint = folder / 'mountpoint'
     mountpoint.mkdir()
     environment = {**os.environ, 'HOME': str(folder), 'XDG_CACHE_HOME': str(folder / 'xdg-cache')}
@@ -103,10 +116,21 @@ def mounted(peer: Peer, bucket: Bucket, folder: Path) -> Iterator[Path]:
         )
     try:
         _await(mountpoint, process, folder / 'log')
-        yield mountpoint / peer.subdirectory
+        yield Mounted(mountpoint / peer.subdirectory, process.pid)
     finally:
         _stop(mountpoint, process)
-        shutil.rmtree(folder)
+        _free(folder)
+
+
+def _free(folder: Path) -> None:
+    """Remove large files. Small ones stay until all is over: ext4 passes over inodes that were freed in the last
+    minutes one by one, so that who comes next would pay for what who came before had cached.
+    """
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent, name)
+            if path.lstat().st_size >= _LARGE_BYTES:
+                path.unlink()
 
 
 def _is_mounted(mountpoint: Path) -> bool:

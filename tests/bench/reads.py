@@ -1,6 +1,6 @@
 """Reads of a mounted bucket: this project, rclone and s3fs-fuse, taking turns in one run.
 
-Run from the project's root, as root: python -m tests.bench.reads [--rounds 3] [--json FILE]. One S3 server beside them,
+Run from the project's root, as root: python -m tests.bench.reads [--rounds 3] [--docs docs]. One S3 server beside them,
 once as it is and once behind a round trip of 10 ms. The raw rows read the same bytes from a local file, in the same
 run.
 """
@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench import peers, read_load
+from tests.bench import peers, plot, read_load
 from tests.bench.peers import OURS, RCLONE, S3FS, Bucket, Peer
 from tests.servers import S3Server, running_s3_server
 
@@ -27,6 +27,8 @@ ROOT = Path(__file__).parents[2]
 LOAD_TIMEOUT_S = 600
 ROUND_TRIP_MS = 10
 RAW = 'raw file'
+NEAR_NAME, FAR_NAME = '0 ms', f'{ROUND_TRIP_MS} ms'
+BEGIN, END = '<!-- reads: begin -->', '<!-- reads: end -->'
 
 
 class Goal(NamedTuple):
@@ -102,11 +104,13 @@ def run_load(directory: Path, workloads: list[str]) -> dict[str, float]:
     return seconds
 
 
-def measure(bucket: Bucket, rounds: int, folder: Path, chosen: tuple[Peer, ...]) -> dict[str, Figures]:
+def measure(bucket: Bucket, rounds: int, folder: Path, chosen: tuple[Peer, ...]) -> tuple[dict[str, Figures], float]:
+    """All figures, and the most memory that our daemon held, in MiB."""
     raw = folder / 'raw'
     raw.mkdir()
-    (raw / 'large').write_bytes(os.urandom(1 << 20) * (read_load.LARGE_BYTES >> 20))
-    figures: dict[str, Figures] = {'0 ms': {}, f'{ROUND_TRIP_MS} ms': {}}
+    chunk = os.urandom(1 << 20)
+    figures: dict[str, Figures] = {NEAR_NAME: {}, FAR_NAME: {}}
+    most_mib = 0.0
 
     def note(distance: str, name: str, seconds: dict[str, float]) -> None:
         for workload, value in seconds.items():
@@ -114,32 +118,59 @@ def measure(bucket: Bucket, rounds: int, folder: Path, chosen: tuple[Peer, ...])
 
     with delayed(bucket, ROUND_TRIP_MS) as far:
         for number in range(1, rounds + 1):
-            note('0 ms', RAW, run_load(raw, RAW_WORKLOADS))
+            # Written right before it is read, as the peers' cache files are: a disk is slower for a while after that.
+            (raw / 'large').write_bytes(chunk * (read_load.LARGE_BYTES >> 20))
+            note(NEAR_NAME, RAW, run_load(raw, RAW_WORKLOADS))
             # The order turns, so that nobody always comes after the same one.
             turn = number % len(chosen)
             for peer in chosen[turn:] + chosen[:turn]:
                 print(f'round {number} of {rounds}: {peer.name}', file=sys.stderr, flush=True)
-                with peers.mounted(peer, bucket, folder / 'near') as directory:
-                    note('0 ms', peer.name, run_load(directory, list(NEAR)))
-                with peers.mounted(peer, far, folder / 'far') as directory:
-                    note(f'{ROUND_TRIP_MS} ms', peer.name, run_load(directory, list(FAR)))
-    return figures
+                with peers.mounted(peer, bucket, folder / f'near-{number}-{peer.name}') as mounted:
+                    note(NEAR_NAME, peer.name, run_load(mounted.directory, list(NEAR)))
+                    if peer is OURS:
+                        most_mib = max(most_mib, mounted.peak_mib())
+                with peers.mounted(peer, far, folder / f'far-{number}-{peer.name}') as mounted:
+                    note(FAR_NAME, peer.name, run_load(mounted.directory, list(FAR)))
+    return figures, most_mib
 
 
-def report(figures: dict[str, Figures]) -> None:
-    """A table of medians; each line says whether its goal is met."""
+def medians(figures: dict[str, Figures]) -> dict[tuple[str, str], dict[str, float]]:
+    """(round trip, workload) → peer → seconds."""
+    return {
+        (distance, workload): {name: statistics.median(values) for name, values in of.items()}
+        for distance, workloads in figures.items()
+        for workload, of in workloads.items()
+    }
+
+
+def table(of: dict[tuple[str, str], dict[str, float]]) -> str:
+    """In Markdown; each line says whether its goal is met."""
     names = [OURS.name, RCLONE.name, S3FS.name, RAW]
-    print('| round trip | workload | ' + ' | '.join(names) + ' | ratio | goal | |\n' + '|---' * 9 + '|')
-    for (distance, workloads), goals in zip(figures.items(), (NEAR, FAR), strict=True):
+    lines = ['| round trip | workload, s | ' + ' | '.join(names) + ' | ratio | goal | |', '|---' * 9 + '|']
+    for distance, goals in zip((NEAR_NAME, FAR_NAME), (NEAR, FAR), strict=True):
         for workload, goal in goals.items():
-            medians = {name: statistics.median(values) for name, values in workloads[workload].items()}
-            others = [medians[name] for name in (RCLONE.name, S3FS.name) if name in medians]
-            reference = medians[RAW] if goal.of_raw else min(others, default=float('nan'))
-            ratio = medians[OURS.name] / reference
-            cells = ' | '.join(f'{medians[name]:.3f}' if name in medians else '' for name in names)
-            of = 'raw' if goal.of_raw else 'best peer'
+            seconds = of[distance, workload]
+            others = [seconds[name] for name in (RCLONE.name, S3FS.name) if name in seconds]
+            reference = seconds[RAW] if goal.of_raw else min(others, default=float('nan'))
+            ratio = seconds[OURS.name] / reference
+            cells = ' | '.join(f'{seconds[name]:.3f}' if name in seconds else '' for name in names)
+            reach = f'≤ {goal.limit} × {"raw" if goal.of_raw else "best peer"}'
             verdict = 'met' if ratio <= goal.limit else '**missed**'
-            print(f'| {distance} | {workload} | {cells} | {ratio:.2f} | ≤ {goal.limit} × {of} | {verdict} |')
+            lines.append(f'| {distance} | {workload} | {cells} | {ratio:.2f} | {reach} | {verdict} |')
+    return '\n'.join(lines)
+
+
+def publish(of: dict[tuple[str, str], dict[str, float]], daemon_mib: float, rounds: int, docs: Path) -> None:
+    """Put the table and the plot into the documentation."""
+    page = docs / 'benchmarks.md'
+    before, begin, rest = page.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise RuntimeError(f'{page}: the lines {BEGIN} and {END} are missing')
+    memory = f'The daemon held {daemon_mib:.0f} MiB at most (peak RSS over all of it, the largest of {rounds} rounds).'
+    page.write_text(f'{before}{BEGIN}\n{table(of)}\n\n{memory}\n{END}{after}')
+    rows = [plot.Row(f'{workload}, {distance}', seconds) for (distance, workload), seconds in of.items()]
+    (docs / 'reads.svg').write_text(plot.dot_plot('Reads of a mounted bucket, median seconds', rows))
 
 
 def main() -> int:
@@ -147,6 +178,7 @@ def main() -> int:
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--only-ours', action='store_true', help='leave the peers out, while working on a figure')
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write all figures there')
+    parser.add_argument('--docs', type=Path, metavar='FOLDER', help='also update benchmarks.md and reads.svg there')
     arguments = parser.parse_args()
     for problem in peers.missing():
         print(problem, file=sys.stderr)
@@ -156,10 +188,14 @@ def main() -> int:
         folder = Path(name)
         (folder / 'server').mkdir()
         with running_s3_server(folder / 'server') as server:
-            figures = measure(fill(server), arguments.rounds, folder, chosen)
-    report(figures)
+            figures, daemon_mib = measure(fill(server), arguments.rounds, folder, chosen)
+    of = medians(figures)
+    print(table(of))
+    print(f'\npeak RSS of the daemon: {daemon_mib:.0f} MiB')
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + '\n')
+    if arguments.docs:
+        publish(of, daemon_mib, arguments.rounds, arguments.docs)
     return 0
 
 
