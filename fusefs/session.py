@@ -79,7 +79,10 @@ class Session:
 
     def _prepare(self) -> None:
         for name in self._manager.get_mount_names():
-            self._manager.volume(name).prepare()
+            try:
+                self._manager.volume(name).prepare()
+            except Exception:
+                log.exception('%s: could not be prepared; its first request will meet that again', name)
 
     def stop(self) -> None:
         """Unmount, which ends serve(); what programs have open there stays usable until they close it.

@@ -27,8 +27,8 @@ TRUST_MOST = 64
 TRUSTED = 8
 #: Directories that are watched at a time.
 LIMIT_DIRECTORIES = 64
-#: Larger directories are not watched: their names alone would take megabytes and milliseconds.
-LIMIT_NAMES = 50_000
+#: Their names together, 10 MB of Python objects; a directory that alone has more is not watched.
+LIMIT_NAMES = 100_000
 
 Candidates = Callable[[], Sequence[str] | None]
 
@@ -36,11 +36,12 @@ Candidates = Callable[[], Sequence[str] | None]
 class _Row:
     """What is known of one directory."""
 
-    __slots__ = ('ahead', 'ahead_to', 'in_a_row', 'last', 'last_name', 'names', 'positions', 'predicted')
+    __slots__ = ('ahead', 'ahead_to', 'in_a_row', 'last', 'last_name', 'names', 'positions', 'predicted', 'taken')
 
     def __init__(self) -> None:
         self.names: Sequence[str] = ()
         self.positions: dict[str, int] = {}
+        self.taken = 0
         self.last_name: str | None = None
         self.last = -1  # the position of that
         self.in_a_row = 1
@@ -77,6 +78,7 @@ class Order:
         self._lock = threading.Lock()
         # All guarded by _lock.
         self._rows: OrderedDict[str, _Row] = OrderedDict()
+        self._names = 0  # in all of them
         self._trust = 0  # what was wanted of what was fetched, minus what was not
         self._ahead = AHEAD_FIRST  # where trusted directories begin
 
@@ -99,10 +101,12 @@ class Order:
             if name in row.predicted:
                 row.predicted.discard(name)
                 self._trust = min(self._trust + 1, TRUST_MOST)
+            row.taken += 1
             if row.last_name is None and not row.names:
                 row.last_name = name
                 return ()
-            if name not in row.positions and not self._know(row, names):
+            # To ask for the names costs as much as there are: at the second name that is not known, the fourth, …
+            if name not in row.positions and (row.taken & (row.taken - 1) or not self._know(row, names)):
                 return ()
             position = row.positions.get(name)
             if position is None:
@@ -135,9 +139,14 @@ class Order:
         if row is None:
             row = self._rows[directory] = _Row()
             if len(self._rows) > LIMIT_DIRECTORIES:
-                self._leave(self._rows.popitem(last=False)[1])
+                self._forget_oldest()
         self._rows.move_to_end(directory)
         return row
+
+    def _forget_oldest(self) -> None:
+        _, row = self._rows.popitem(last=False)
+        self._names -= len(row.names)
+        self._leave(row)
 
     def _leave(self, row: _Row) -> None:
         """What was fetched there and not taken was not wanted."""
@@ -146,10 +155,13 @@ class Order:
             self._ahead = AHEAD_FIRST
         row.predicted.clear()
 
-    @staticmethod
-    def _know(row: _Row, names: Candidates) -> bool:
+    def _know(self, row: _Row, names: Candidates) -> bool:
+        """Learn the names of the directory that was used last."""
         found = names()
         if found is None or len(found) > LIMIT_NAMES:
             return False
+        self._names += len(found) - len(row.names)
         row.know(found)
+        while self._names > LIMIT_NAMES:
+            self._forget_oldest()
         return True

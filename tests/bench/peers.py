@@ -17,7 +17,6 @@ from fusefs.transports.devfuse import mountinfo
 
 _START_TIMEOUT_S = 30
 _STOP_TIMEOUT_S = 30
-_LARGE_BYTES = 1 << 20
 
 
 class Bucket(NamedTuple):
@@ -105,7 +104,13 @@ class Mounted(NamedTuple):
 
 @contextmanager
 def mounted(peer: Peer, bucket: Bucket, folder: Path) -> Iterator[Mounted]:
-    """The bucket, mounted by a peer with an empty cache in a new folder; unmounted afterwards, whatever happens."""
+    """The bucket, mounted by a peer with an empty cache in a new folder; unmounted afterwards, whatever happens.
+
+    The folder stays until all is over, and what was written before is on the disk by now: who comes next would pay for
+    what who came before had cached (ext4 passes over inodes that were freed in the last minutes one by one, and tells
+    the disk of freed space).
+    """
+    os.sync()
     folder.mkdir(parents=True)
     mountpoint = folder / 'mountpoint'
     mountpoint.mkdir()
@@ -119,18 +124,6 @@ def mounted(peer: Peer, bucket: Bucket, folder: Path) -> Iterator[Mounted]:
         yield Mounted(mountpoint / peer.subdirectory, process.pid)
     finally:
         _stop(mountpoint, process)
-        _free(folder)
-
-
-def _free(folder: Path) -> None:
-    """Remove large files. Small ones stay until all is over: ext4 passes over inodes that were freed in the last
-    minutes one by one, so that who comes next would pay for what who came before had cached.
-    """
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            path = Path(parent, name)
-            if path.lstat().st_size >= _LARGE_BYTES:
-                path.unlink()
 
 
 def _is_mounted(mountpoint: Path) -> bool:

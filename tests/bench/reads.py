@@ -106,8 +106,6 @@ def run_load(directory: Path, workloads: list[str]) -> dict[str, float]:
 
 def measure(bucket: Bucket, rounds: int, folder: Path, chosen: tuple[Peer, ...]) -> tuple[dict[str, Figures], float]:
     """All figures, and the most memory that our daemon held, in MiB."""
-    raw = folder / 'raw'
-    raw.mkdir()
     chunk = os.urandom(1 << 20)
     figures: dict[str, Figures] = {NEAR_NAME: {}, FAR_NAME: {}}
     most_mib = 0.0
@@ -119,6 +117,8 @@ def measure(bucket: Bucket, rounds: int, folder: Path, chosen: tuple[Peer, ...])
     with delayed(bucket, ROUND_TRIP_MS) as far:
         for number in range(1, rounds + 1):
             # Written right before it is read, as the peers' cache files are: a disk is slower for a while after that.
+            raw = folder / f'raw-{number}'
+            raw.mkdir()
             (raw / 'large').write_bytes(chunk * (read_load.LARGE_BYTES >> 20))
             note(NEAR_NAME, RAW, run_load(raw, RAW_WORKLOADS))
             # The order turns, so that nobody always comes after the same one.

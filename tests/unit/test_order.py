@@ -96,6 +96,21 @@ def test_nor_one_of_too_many_names() -> None:
     assert not any(order.took('d', name, lambda: many, late=True) for name in many[:100])
 
 
+def test_the_names_of_a_directory_are_asked_for_ever_more_rarely_if_that_is_of_no_use() -> None:
+    asked = []
+    take(Order(), range(1000), names=lambda: asked.append(None))  # type: ignore[func-returns-value]
+    assert len(asked) <= 10
+
+
+def test_what_is_remembered_of_all_directories_is_bounded() -> None:
+    order = Order()
+    many = [f'{number:06}' for number in range(LIMIT_NAMES // 3)]
+    for directory in range(10):
+        for name in many[:4]:
+            order.took(f'{directory}', name, lambda: many, late=True)
+    assert sum(len(row.names) for row in order._rows.values()) == order._names <= LIMIT_NAMES
+
+
 def test_a_name_that_is_new_since_the_listing_is_passed_over() -> None:
     order = Order()
     take(order, range(5))
