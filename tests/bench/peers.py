@@ -17,6 +17,7 @@ from fusefs.transports.devfuse import mountinfo
 
 _START_TIMEOUT_S = 30
 _STOP_TIMEOUT_S = 30
+_LARGE_BYTES = 1 << 20
 
 
 class Bucket(NamedTuple):
@@ -106,11 +107,10 @@ class Mounted(NamedTuple):
 def mounted(peer: Peer, bucket: Bucket, folder: Path) -> Iterator[Mounted]:
     """The bucket, mounted by a peer with an empty cache in a new folder; unmounted afterwards, whatever happens.
 
-    The folder stays until all is over, and what was written before is on the disk by now: who comes next would pay for
-    what who came before had cached (ext4 passes over inodes that were freed in the last minutes one by one, and tells
-    the disk of freed space).
+    Large files are removed after it, and all is on the disk before the next turn; small ones stay until the end. So
+    nobody pays for what who came before had cached: memory for pages that was not in use lately is dear in a virtual
+    machine, and ext4 passes over inodes that were freed in the last minutes one by one.
     """
-    os.sync()
     folder.mkdir(parents=True)
     mountpoint = folder / 'mountpoint'
     mountpoint.mkdir()
@@ -124,6 +124,16 @@ def mounted(peer: Peer, bucket: Bucket, folder: Path) -> Iterator[Mounted]:
         yield Mounted(mountpoint / peer.subdirectory, process.pid)
     finally:
         _stop(mountpoint, process)
+        free(folder)
+
+
+def free(folder: Path) -> None:
+    """Remove large files, and wait until the disk has nothing more to do."""
+    for parent, _, names in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
+            if path.lstat().st_size >= _LARGE_BYTES:
+                path.unlink()
+    os.sync()
 
 
 def _is_mounted(mountpoint: Path) -> bool:

@@ -121,6 +121,7 @@ def measure(bucket: Bucket, rounds: int, folder: Path, chosen: tuple[Peer, ...])
             raw.mkdir()
             (raw / 'large').write_bytes(chunk * (read_load.LARGE_BYTES >> 20))
             note(NEAR_NAME, RAW, run_load(raw, RAW_WORKLOADS))
+            peers.free(raw)
             # The order turns, so that nobody always comes after the same one.
             turn = number % len(chosen)
             for peer in chosen[turn:] + chosen[:turn]:
