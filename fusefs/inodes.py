@@ -29,7 +29,7 @@ class Dentry(NamedTuple):
 class Inode:
     """One file or directory as the kernel knows it."""
 
-    __slots__ = ('children', 'dentries', 'files', 'key', 'lookups', 'nodeid', 'pages', 'state', 'tree')
+    __slots__ = ('children', 'dentries', 'files', 'key', 'lookups', 'nodeid', 'pages', 'state', 'told_bytes', 'tree')
 
     def __init__(self, nodeid: int, tree: 'Tree', key: Hashable) -> None:
         self.nodeid = nodeid
@@ -41,6 +41,8 @@ class Inode:
         #: The stamp (OpenFile) of what the kernel's page cache holds of it; None where that is not known. Whoever
         #: changes what it is to show sets it to None.
         self.pages: Hashable = None
+        #: The length that the kernel was told last of what has a version; None if it knows better, having written.
+        self.told_bytes: int | None = None
         #: Its open files; the handle table adds and removes them.
         self.files: list[OpenFile] = []
         # Guarded by the lock of the table.

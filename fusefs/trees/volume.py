@@ -181,6 +181,10 @@ class VolumeTree(Tree):
             _supersede(inode)
         # Without a TTL nothing is known for longer than a moment.
         is_certain = self.instant or self._volume.definition.ttl_s > 0
+        if is_certain and not self.instant and inode.told_bytes not in {None, entry.size_bytes}:
+            # The kernel believes another length and would cut the file off there: it looks again.
+            reader.close()
+            refuse(errno.ESTALE)
         return VolumeFile(
             inode,
             reader,
@@ -258,6 +262,7 @@ class VolumeTree(Tree):
         attributes = attrs.of_entry(entry, self._ino(path), self._owner, self._started_ns)
         if inode.pages is not None and inode.pages != entry.version:
             inode.pages = None  # another size cuts them off, and what is told of next may be the old size again
+        inode.told_bytes = entry.size_bytes if entry.version is not None else None
         if inode.state is not None:
             self._apply_kept(inode, entry, attributes)
         return attributes

@@ -123,6 +123,7 @@ class VolumeFile:
 
     def _changes(self) -> None:
         self.inode.pages = None
+        self.inode.told_bytes = None
         forget_mtime(self.inode)
         self._mtime_ns = self._clock.time_ns()
 
