@@ -10,9 +10,10 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Protocol, TypeVar
 
-from genro_storage.errors import StorageUnavailableError
+from genro_storage.errors import StorageError, StorageTimeoutError, StorageUnavailableError
 
 T = TypeVar('T')
 
@@ -99,6 +100,16 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+
+
+def outcome_of(future: Future[T], deadline_s: float, what: str) -> T:
+    """What somebody else is at, waiting for it. Raises what that raises, StorageTimeoutError after the deadline."""
+    try:
+        return future.result(deadline_s)
+    except FutureTimeoutError as error:
+        if isinstance(error, StorageError):  # the backend's own, which is a TimeoutError too
+            raise
+        raise StorageTimeoutError(f'{what} within {deadline_s:g} s') from error
 
 
 class HandleLock:

@@ -29,13 +29,13 @@ from genro_storage.cache.blocks import BLOCK_BYTES, Block, runs
 from genro_storage.cache.directory import (
     DATA,
     FORMAT,
-    NO_STAMP,
     OPEN_FLAGS,
     SMALL,
     SUMS,
     FileKey,
     make_parent,
     name_of,
+    open_unstamped,
     packed,
 )
 
@@ -143,7 +143,7 @@ class CachedFile:
         try:
             # The checksums first, as unlink() takes them first: bytes without checksums are no file.
             for ending in (SUMS, DATA):
-                descriptors.append(_open_unstamped(path + ending, flags))
+                descriptors.append(open_unstamped(path + ending, flags))
                 found = os.fstat(descriptors[-1])
                 if found.st_uid != os.geteuid() or not stat.S_ISREG(found.st_mode):
                     raise PermissionError(f'{path}{ending} is not a file of this user: it is not read')
@@ -295,13 +295,6 @@ def unlink(path: str) -> None:
     """Remove the files of a name; no error where they are not. Raises OSError."""
     for ending in (SUMS, DATA, SMALL):
         Path(path + ending).unlink(missing_ok=True)
-
-
-def _open_unstamped(path: str, flags: int) -> int:
-    try:
-        return os.open(path, flags | NO_STAMP, 0o600)
-    except PermissionError:  # open(2): O_NOATIME is the owner's; whose it is, is looked at next
-        return os.open(path, flags, 0o600)
 
 
 def _close(descriptors: list[int]) -> None:

@@ -67,3 +67,11 @@ def private_directory(path: Path) -> None:
         )
     if stat.S_IMODE(found.st_mode) & 0o077:
         path.chmod(0o700)
+
+
+def open_unstamped(path: str, flags: int) -> int:
+    """Open a cached file without a new access time. Raises OSError."""
+    try:
+        return os.open(path, flags | NO_STAMP, 0o600)
+    except PermissionError:  # open(2): O_NOATIME is the owner's; whose it is, is looked at next
+        return os.open(path, flags, 0o600)

@@ -15,7 +15,16 @@ from pathlib import Path
 
 from genro_storage.cache.blocks import BLOCK_BYTES, Block
 from genro_storage.cache.cached_file import STAMP_NS, checksum
-from genro_storage.cache.directory import FORMAT, NO_STAMP, OPEN_FLAGS, SMALL, FileKey, make_parent, name_of, packed
+from genro_storage.cache.directory import (
+    FORMAT,
+    OPEN_FLAGS,
+    SMALL,
+    FileKey,
+    make_parent,
+    name_of,
+    open_unstamped,
+    packed,
+)
 
 _HEADER = struct.Struct('<8s3I')  # magic, format, length of the key, length of the bytes; both follow
 _MAGIC = b'genrosml'
@@ -42,7 +51,7 @@ def read(root: Path, key: FileKey, now_ns: int) -> bytes | None:
     raw = packed(key)
     path = _path(root, raw)
     try:
-        descriptor = _open(path)
+        descriptor = open_unstamped(path, os.O_RDONLY | OPEN_FLAGS)
     except FileNotFoundError:
         return None
     try:
@@ -121,10 +130,3 @@ def _sum(raw_key: bytes, data: Block) -> int:
 
 def _path(root: Path, raw_key: bytes) -> str:
     return f'{root}/{name_of(raw_key)}{SMALL}'
-
-
-def _open(path: str) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | OPEN_FLAGS | NO_STAMP)
-    except PermissionError:  # open(2): O_NOATIME is the owner's; whose it is, is looked at next
-        return os.open(path, os.O_RDONLY | OPEN_FLAGS)

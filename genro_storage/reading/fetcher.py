@@ -11,13 +11,12 @@ import functools
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 
 from genro_storage.backends.base import Backend
 from genro_storage.cache.blocks import BLOCK_BYTES, Block, BlockCache, BlockKey, Run, extent_of, runs
 from genro_storage.entry import Entry, Version
-from genro_storage.errors import StorageConflictError, StorageError, StorageTimeoutError
-from genro_storage.runtime import WorkerPool, about_to_block
+from genro_storage.errors import StorageConflictError, StorageError
+from genro_storage.runtime import WorkerPool, about_to_block, outcome_of
 
 #: The longest range of one request: long enough to hide its round trip, short enough to be retried. None crosses a
 #: multiple of it: servers keep objects in parts of such sizes, and SeaweedFS spent a third more on ranges across two.
@@ -226,9 +225,4 @@ class Fetcher:
             self._in_flight.pop(self._key(fetch.file, number), None)
 
     def _wait(self, fetch: Fetch) -> Run:
-        try:
-            return fetch.run.result(self._deadline_s)
-        except FutureTimeoutError as error:
-            if isinstance(error, StorageError):  # the backend's own, which is a TimeoutError too
-                raise
-            raise StorageTimeoutError(f'{fetch.file.path!r}: no data within {self._deadline_s:g} s') from error
+        return outcome_of(fetch.run, self._deadline_s, f'{fetch.file.path!r}: no data')

@@ -16,7 +16,7 @@ from genro_storage.cache.entries import EntryCache
 from genro_storage.entry import Entry
 from genro_storage.errors import StorageError, StorageUnavailableError
 from genro_storage.reading.order import Order
-from genro_storage.runtime import WorkerPool, about_to_block
+from genro_storage.runtime import WorkerPool, about_to_block, outcome_of
 
 #: A listing that is believed for less is not worth fetching before it is asked for.
 TTL_LEAST_S = 1.0
@@ -62,7 +62,7 @@ class Listings:
                 mine = self._in_flight[path] = Future()
         if under_way is None:
             return self._ask_backend(path, mine)
-        listed = under_way.result(self._deadline_s)
+        listed = outcome_of(under_way, self._deadline_s, f'{path!r}: no listing')
         # What was asked for before something changed here is not believed, and whoever asks after that must see it.
         return listed if listed[1] else self._ask_backend(path, Future())
 

@@ -19,8 +19,6 @@ from genro_storage.runtime import about_to_block
 RANGE_BYTES = RANGE_BLOCKS * BLOCK_BYTES
 #: A smaller file is read by the kernel in one request and stays in its page cache; to hand it a descriptor costs more.
 WORTH_HANDING_OUT_BYTES = 1 << 20
-
-
 #: A file up to this is checked as soon as all of it is there and somebody has read in it: 2 s of the disk. A larger one
 #: when somebody has read as much as all of it.
 CHECKED_BYTES = 4 << 30
@@ -81,11 +79,7 @@ class BlockReader:
             about_to_block()  # before the window learns of this read: a worker will start it again
         self._look_ahead(wanted)
         if missing:
-            try:
-                fetched = iter(self._fetcher.fetch(self._file, missing))
-            except StorageConflictError:
-                self._on_gone()
-                raise
+            fetched = iter(self._fetch(missing))
             blocks = [next(fetched) if block is None else block for block in blocks]
         return _cut(blocks, offset - touched[0] * BLOCK_BYTES, wanted.size_bytes)
 
@@ -95,11 +89,7 @@ class BlockReader:
         Raises StorageConflictError if it is gone.
         """
         if self._file.size_bytes and not self._fetcher.has_begun(self._file):
-            try:
-                self._fetcher.fetch(self._file, [0])
-            except StorageConflictError:
-                self._on_gone()
-                raise
+            self._fetch([0])
 
     def close(self) -> None:
         """See Reader. What is not under way yet of what was asked for ahead is called off."""
@@ -109,6 +99,13 @@ class BlockReader:
             self._read_bytes = 0
         if worth_checking:
             self._fetcher.check_file(self._file)
+
+    def _fetch(self, missing: Sequence[int]) -> list[Block]:
+        try:
+            return self._fetcher.fetch(self._file, missing)
+        except StorageConflictError:
+            self._on_gone()
+            raise
 
     def _look_ahead(self, wanted: Extent) -> None:
         with self._lock:

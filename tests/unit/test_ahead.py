@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from genro_storage.cache.blocks import BLOCK_BYTES
-from genro_storage.errors import StorageError, StorageIOError, StorageNotFoundError, StorageUnavailableError
+from genro_storage.errors import (
+    StorageError,
+    StorageIOError,
+    StorageNotFoundError,
+    StorageTimeoutError,
+    StorageUnavailableError,
+)
 from genro_storage.reading.neighbours import OF_EACH_BYTES
 from genro_storage.runtime import WouldBlock
 from genro_storage.testing import BytesSource
@@ -181,6 +187,18 @@ class TestListings:
                 remote.volume.list_directory('d0')
         remote.backend.heal()
         assert len(remote.volume.list_directory('d0')[0]) == 50
+
+    def test_who_waits_for_what_somebody_else_lists_gives_up_at_last(self, tmp_path: Path) -> None:
+        remote = Remote(tmp_path, timeout_s=0.001)
+        fill(remote, directories=1)
+        stall = remote.backend.stall('list_directory')
+        first = Thread(lambda: remote.volume.list_directory('d0'))
+        stall.wait_until_reached()
+        with pytest.raises(StorageTimeoutError, match=r"'d0'.*0\.01 s"):
+            remote.volume.list_directory('d0')
+        stall.release()
+        assert len(first.result()[0]) == 50
+        assert remote.volume.close(WAIT_S)
 
     def test_a_failure_ahead_is_met_by_who_lists_there(self, remote: Remote) -> None:
         fill(remote, directories=10, files=1)
