@@ -8,14 +8,16 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
 from typing import Protocol, TypeVar
 
 from genro_storage.errors import StorageError, StorageTimeoutError, StorageUnavailableError
 
 T = TypeVar('T')
+S = TypeVar('S')
 
 
 class Clock(Protocol):
@@ -193,6 +195,23 @@ class WorkerPool:
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in threads)
+
+    def each(self, function: Callable[[S], object], items: Iterable[S], at_once: int) -> None:
+        """Call a function for each item, so many at a time; the first failure, once all that had begun have ended."""
+        under_way: set[Future[object]] = set()
+        try:
+            for item in items:
+                if len(under_way) >= at_once:
+                    done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        future.result()
+                under_way.add(self.submit(partial(function, item)))
+            for future in under_way:
+                future.result()
+        finally:
+            for future in under_way:
+                future.cancel()
+            wait(under_way)
 
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._work, name=f'{self._name}-{len(self._threads)}', daemon=True)

@@ -15,13 +15,13 @@ import time
 import uuid
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from genro_storage.backends.base import Expected, Source
-from genro_storage.backends.copying import read_exactly
+from genro_storage.backends.copying import read_exactly, read_part
 from genro_storage.backends.fsspec_errors import translate
 from genro_storage.backends.http_errors import NOT_FOUND, RANGE_NOT_SATISFIABLE, refusal
 from genro_storage.backends.loop_requests import (
@@ -32,8 +32,8 @@ from genro_storage.backends.loop_requests import (
     sending_limit_s,
     start,
 )
-from genro_storage.backends.object_requests import ListingPage, StoredObject
-from genro_storage.entry import Version
+from genro_storage.backends.object_requests import Commit, ListingPage, StoredObject
+from genro_storage.entry import Extent, Version
 from genro_storage.errors import (
     StorageConflictError,
     StorageError,
@@ -44,6 +44,7 @@ from genro_storage.errors import (
     StoragePermissionError,
     StorageTimeoutError,
     StorageUnavailableError,
+    StorageUnsupportedError,
 )
 
 T = TypeVar('T')
@@ -128,7 +129,7 @@ class AzureConnection:
 
     # Writing
 
-    async def put(self, key: str, data: bytes, expected: Expected) -> str:
+    async def put(self, key: str, data: bytes, expected: Expected) -> StoredObject:
         """See LoopConnection."""
         self._refuse(key)
         putting = self._blob(key).upload_blob(
@@ -137,11 +138,35 @@ class AzureConnection:
         return await self._storing(putting, key, len(data))
 
     @contextmanager
-    def upload(self, key: str, source: Source) -> Iterator[Callable[[Expected], str]]:
+    def upload(self, key: str, source: Source) -> Iterator[Commit]:
+        """See LoopConnection. What was not committed nobody sees, and Azure forgets it after a week."""
+        upload = self.begin(key)
+        block_bytes = max(_BLOCK_BYTES, -(-source.size_bytes // _BLOCKS_MAX))
+        extents = [
+            Extent(offset, min(block_bytes, source.size_bytes - offset))
+            for offset in range(0, source.size_bytes, block_bytes)
+        ]
+        self._send(upload, source, extents)
+        yield lambda expected: upload.complete(len(extents), expected)
+
+    def begin(self, key: str) -> '_BlockUpload':
         """See LoopConnection. What was not committed nobody sees, and Azure forgets it after a week."""
         self._refuse(key)
-        blocks = self._send(key, source)
-        yield lambda expected: run(self._commit(key, blocks, expected))
+        return _BlockUpload(self, key)
+
+    async def stage(self, key: str, name: str, data: bytes) -> None:
+        """Store a block that nobody sees before it is committed."""
+        limit_s = sending_limit_s(len(data), self._timeout_s)
+        staging = self._blob(key).stage_block(name, io.BytesIO(data), length=len(data), **self._limits)
+        await self._guarded(staging, key, limit_s=limit_s)
+
+    async def commit(self, key: str, names: Sequence[str], expected: Expected) -> StoredObject:
+        """Make blocks the content of a blob."""
+        from azure.storage.blob import BlobBlock
+
+        named = [BlobBlock(block_id=name) for name in names]
+        committing = self._blob(key).commit_block_list(named, **_condition(expected), **self._limits)
+        return await self._storing(committing, key, 0)
 
     async def remove(self, key: str) -> None:
         """See LoopConnection."""
@@ -150,11 +175,12 @@ class AzureConnection:
         with suppress(StorageNotFoundError):
             await self._guarded(self._blob(key).delete_blob(delete_snapshots='include', **self._limits), key)
 
-    async def copy(self, source: str, target: str) -> None:
+    async def copy(self, source: str, target: str, tag: str | None) -> None:
         """See LoopConnection. The server may take its time, and is asked how far it is."""
         self._refuse(target)
         blob = self._blob(target)
-        answer = await self._guarded(blob.start_copy_from_url(self._blob(source).url, **self._limits), source)
+        copying = blob.start_copy_from_url(self._blob(source).url, **_if_source_match(tag), **self._limits)
+        answer = await self._guarded(copying, source)
         status, progress, moved_at = answer['copy_status'], '', time.monotonic()
         while status == 'pending':
             await asyncio.sleep(_COPY_PAUSE_S)
@@ -174,47 +200,29 @@ class AzureConnection:
 
     # Uploads in parts
 
-    def _send(self, key: str, source: Source) -> list[str]:
-        """Bring up all blocks, some at once; their names. None is under way any more when this returns or raises."""
-        blob = self._blob(key)
-        block_bytes = max(_BLOCK_BYTES, -(-source.size_bytes // _BLOCKS_MAX))
-        under_way: deque[Future[Any]] = deque()
-        # Names of equal length that no other upload to this blob has.
-        upload = uuid.uuid4().hex
-        names: list[str] = []
+    def _send(self, upload: '_BlockUpload', source: Source, extents: Sequence[Extent]) -> None:
+        """Bring up all blocks, some at once. None is under way any more when this returns or raises."""
+        under_way: deque[Future[None]] = deque()
         try:
-            for offset in range(0, source.size_bytes, block_bytes):
+            for number, extent in enumerate(extents, start=1):
                 if len(under_way) >= _BLOCKS_IN_FLIGHT:
                     under_way.popleft().result()
-                data = read_exactly(source, offset, min(block_bytes, source.size_bytes - offset))
-                names.append(f'{upload}-{len(names):06}')
-                staging = blob.stage_block(names[-1], io.BytesIO(data), length=len(data), **self._limits)
-                under_way.append(
-                    start(self._guarded(staging, key, limit_s=sending_limit_s(len(data), self._timeout_s)))
-                )
+                data = read_exactly(source, extent.offset, extent.size_bytes)
+                under_way.append(start(upload.staging(number, data)))
             while under_way:
                 under_way.popleft().result()
         except BaseException:
             for future in under_way:
                 future.cancel()
             raise
-        return names
 
-    async def _commit(self, key: str, blocks: list[str], expected: Expected) -> str:
-        from azure.storage.blob import BlobBlock
-
-        named = [BlobBlock(block_id=name) for name in blocks]
-        return await self._storing(
-            self._blob(key).commit_block_list(named, **_condition(expected), **self._limits), key, 0
-        )
-
-    async def _storing(self, request: Coroutine[Any, Any, Any], key: str, size_bytes: int) -> str:
-        """Wait for a request that stores a blob; its tag."""
+    async def _storing(self, request: Coroutine[Any, Any, Any], key: str, size_bytes: int) -> StoredObject:
+        """Wait for a request that stores a blob."""
         try:
             answer = await self._guarded(request, key, limit_s=sending_limit_s(size_bytes, self._timeout_s))
         except StorageNotFoundError as error:
             raise StorageNotFoundError(f'{self._what(key)}: there is no container {self._name!r}') from error
-        return str(answer['etag']).strip('"')
+        return StoredObject(key, size_bytes, int(answer['last_modified'].timestamp()), str(answer['etag']).strip('"'))
 
     # Requests
 
@@ -281,6 +289,40 @@ class AzureConnection:
             raise StorageNameTooLongError(f'{self._what(key[:40])}…: Azure allows {_KEY_MAX_CHARACTERS} letters in all')
 
 
+class _BlockUpload:
+    """See ObjectUpload. There is nothing to abort: another commit drops what was staged, a week does too."""
+
+    token = ''
+
+    def __init__(self, connection: AzureConnection, key: str) -> None:
+        self._connection = connection
+        self._key = key
+        # Names of equal length that no other upload to this blob has.
+        self._prefix = uuid.uuid4().hex
+
+    def send(self, number: int, source: Source, extent: Extent) -> None:
+        """See ObjectUpload."""
+        run(self.staging(number, read_part(source, extent.offset, extent.size_bytes)))
+
+    def staging(self, number: int, data: bytes) -> Coroutine[Any, Any, None]:
+        """What sends a part, to be run on the loop."""
+        return self._connection.stage(self._key, self._name(number), data)
+
+    def copy(self, number: int, extent: Extent, tag: str) -> None:
+        """See ObjectUpload. Put Block From URL wants a signature of its own for the source, which a key cannot give."""
+        raise StorageUnsupportedError(f'{self._key!r}: Azure makes no block of a part of a blob with these credentials')
+
+    def complete(self, count: int, expected: Expected) -> StoredObject:
+        """See ObjectUpload."""
+        return run(self._connection.commit(self._key, [self._name(n) for n in range(1, count + 1)], expected))
+
+    def abort(self) -> None:
+        """See ObjectUpload."""
+
+    def _name(self, number: int) -> str:
+        return f'{self._prefix}-{number:06}'
+
+
 def _is_expressible(key: str) -> bool:
     r"""Whether Azure can have such a key: it takes ``\`` for ``/`` and refuses control characters."""
     return '\\' not in key and all(letter > '\x1f' and letter not in '\x7f\x81' for letter in key)
@@ -321,6 +363,10 @@ def _if_match(tag: str | None) -> dict[str, Any]:
     from azure.core import MatchConditions
 
     return {'etag': f'"{tag}"', 'match_condition': MatchConditions.IfNotModified}
+
+
+def _if_source_match(tag: str | None) -> dict[str, Any]:
+    return {f'source_{name}': value for name, value in _if_match(tag).items()}
 
 
 def _take_over_closing(filesystem: Any) -> Callable[[], object]:

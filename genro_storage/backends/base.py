@@ -13,7 +13,7 @@ from typing import Final, Literal, Protocol, runtime_checkable
 
 import msgspec
 
-from genro_storage.entry import Entry, Usage, Version
+from genro_storage.entry import Entry, Extent, Usage, Version
 from genro_storage.errors import StorageUnavailableError
 
 
@@ -43,6 +43,10 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     atomic_rename: bool = False
     #: ``set_mtime`` is kept.
     stores_mtime: bool = False
+    #: ``put`` returns the time that ``stat`` shows next. Otherwise 0: to ask for it costs a request, and few look.
+    tells_mtime: bool = True
+    #: ``rename`` of a directory is copies and then removals, and it is a MovesInSteps.
+    moves_in_steps: bool = False
 
 
 class InterruptedReadError(StorageUnavailableError):
@@ -94,15 +98,22 @@ class Backend(Protocol):
         version is weak, as far as can be told).
         """
 
-    def put(self, path: str, source: Source, *, expected: Expected = None) -> Entry:
+    def put(self, path: str, source: Source, *, expected: Expected = None, placed: bool = False) -> Entry:
         """Store a whole file, seen by others wholly or not at all, and return its entry.
 
         Missing parents appear. Raises StorageExistsError (``expected=ABSENT``), StorageConflictError (another
         version is there), StorageIsADirectoryError, StorageNotADirectoryError (a parent is a file).
+
+        ``placed``: the caller has seen lately that the parent is a directory and that none is at the path, which need
+        not be asked again. The entry's ``mtime_ns`` is 0 where only asking would tell (``tells_mtime``).
         """
 
-    def remove_file(self, path: str) -> None:
-        """Remove a file. Raises StorageNotFoundError, StorageIsADirectoryError."""
+    def remove_file(self, path: str, *, seen: bool = False, beside: bool = False) -> None:
+        """Remove a file. Raises StorageNotFoundError, StorageIsADirectoryError.
+
+        ``seen``: the caller has seen lately that a file is there; ``beside``: that its directory has other entries.
+        Neither need be asked again, and who was wrong about the first hears of no error.
+        """
 
     def make_directory(self, path: str) -> None:
         """Make an empty directory that lasts. Raises StorageExistsError, StorageNotFoundError (no parent)."""
@@ -146,3 +157,65 @@ class OpensDescriptors(Protocol):
 
         Raises StorageNotFoundError, StorageIsADirectoryError, StorageUnsupportedError (no regular file).
         """
+
+
+class PartUpload(Protocol):
+    """A file on its way in parts, which nobody sees before complete(). Parts are numbered from 1.
+
+    Threads: parts may be sent from several at once; complete and abort come alone.
+    """
+
+    @property
+    def token(self) -> str:
+        """Names it to ``abort_upload``, in another process too; '' where what is not completed vanishes by itself."""
+
+    def send(self, number: int, source: Source, extent: Extent) -> None:
+        """Store some of a source as a part, in place of an earlier one of this number. May be tried again."""
+
+    def copy(self, number: int, extent: Extent, version: Version) -> None:
+        """Make a part of bytes of this very file, of that version, without their passing through here.
+
+        Raises StorageConflictError if that version is not there any more, StorageUnsupportedError.
+        """
+
+    def complete(self, count: int, expected: Expected) -> Entry:
+        """Make the parts 1 to ``count`` the file. Raises what ``put`` raises; then it can be aborted."""
+
+    def abort(self) -> None:
+        """Have the server forget it. Idempotent. Raises what makes that impossible now."""
+
+
+@runtime_checkable
+class UploadsInParts(Protocol):
+    """A backend that takes a large file in parts: while it is being written, or with parts of the version before."""
+
+    def begin_upload(self, path: str) -> PartUpload | None:
+        """Begin one; None where this backend cannot. Parts of 5 MiB at least, but the last; of one size, where sent."""
+
+    def abort_upload(self, path: str, token: str) -> None:
+        """Have the server forget one that a process which is gone had begun; no error where there is none."""
+
+
+class Move(msgspec.Struct, frozen=True, gc=False):
+    """One object of a directory that moves, by its paths relative to the two directories; '' tag: a marker."""
+
+    name: str
+    size_bytes: int
+    tag: str
+
+
+@runtime_checkable
+class MovesInSteps(Protocol):
+    """A backend whose rename of a directory is copies and then removals, so that somebody can note how far it is."""
+
+    def plan_move(self, source: str, target: str) -> Sequence[Move]:
+        """What a rename of a directory has to move. Raises what ``rename`` raises before it does anything."""
+
+    def copy_planned(self, source: str, target: str, moves: Sequence[Move]) -> None:
+        """Copy all, several at a time. What was copied before a failure is removed again."""
+
+    def remove_planned(self, source: str, target: str, moves: Sequence[Move]) -> None:
+        """Remove the old ones that are still what was copied and whose copy is there. May be done again."""
+
+    def undo_planned(self, source: str, target: str, moves: Sequence[Move]) -> None:
+        """Remove the copies whose original is still there, and nothing else. May be done again."""

@@ -30,7 +30,7 @@ def copy_source(source: Source, target: int) -> None:
     while copied < size_bytes:
         data = os.pread(source.fileno(), min(_BUFFER_BYTES, size_bytes - copied), copied)
         if not data:
-            raise StorageIOError(f'what is to be stored ends at {copied} bytes and not at {size_bytes}')
+            raise _ended_early(copied, size_bytes)
         _write_all(target, data)
         copied += len(data)
 
@@ -41,10 +41,24 @@ def read_exactly(source: Source, offset: int, size_bytes: int) -> bytes:
     while len(data) < size_bytes:
         more = os.pread(source.fileno(), size_bytes - len(data), offset + len(data))
         if not more:
-            end = offset + len(data)
-            raise StorageIOError(f'what is to be stored ends at {end} bytes and not at {offset + size_bytes}')
+            raise _ended_early(offset + len(data), offset + size_bytes)
         data += more
     return data
+
+
+def read_part(source: Source, offset: int, size_bytes: int) -> bytes:
+    """These bytes of a source, by read(): that fetches no more than is asked for. Raises StorageIOError if fewer."""
+    data = source.read(offset, size_bytes)
+    while len(data) < size_bytes:
+        more = source.read(offset + len(data), size_bytes - len(data))
+        if not more:
+            raise _ended_early(offset + len(data), offset + size_bytes)
+        data += more
+    return data
+
+
+def _ended_early(end: int, expected: int) -> StorageIOError:
+    return StorageIOError(f'what is to be stored ends at {end} bytes and not at {expected}')
 
 
 def _copy_in_kernel(source: int, target: int, size_bytes: int) -> int:

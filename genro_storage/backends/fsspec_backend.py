@@ -140,10 +140,12 @@ class FsspecBackend:
             f'{self._shown(path)}: the answer ended {end - offset - len(data)} bytes early', data
         )
 
-    def put(self, path: str, source: Source, *, expected: Expected = None) -> Entry:
+    def put(self, path: str, source: Source, *, expected: Expected = None, placed: bool = False) -> Entry:
         """See Backend."""
-        self._check_target(path, expected)
-        self._make_parents(path)
+        if not placed or not path or expected is not None:
+            self._check_target(path, expected)
+        if not placed:
+            self._make_parents(path)
         with self._asking(path):
             self._write(self._full(path), source)
         entry = self._find(path)
@@ -152,9 +154,10 @@ class FsspecBackend:
             raise StorageUnsupportedError(f'{self._shown(path)} was not kept: this file system cannot be written to')
         return entry
 
-    def remove_file(self, path: str) -> None:
+    def remove_file(self, path: str, *, seen: bool = False, beside: bool = False) -> None:
         """See Backend."""
-        self._file(path, None)
+        if not seen or not path:
+            self._file(path, None)
         with self._asking(path):
             self._call('rm_file', self._full(path))
 

@@ -8,7 +8,7 @@ Threads: coroutines run on fsspec's loop; an upload in parts belongs to the thre
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,7 @@ from genro_storage.backends.copying import read_exactly
 from genro_storage.backends.gcs_channel import GcsAnswer, GcsChannel, GcsRequest
 from genro_storage.backends.http_errors import NOT_FOUND, RANGE_NOT_SATISFIABLE
 from genro_storage.backends.loop_requests import run
-from genro_storage.backends.object_requests import ListingPage, StoredObject
+from genro_storage.backends.object_requests import Commit, ListingPage, StoredObject
 from genro_storage.entry import Extent, Version
 from genro_storage.errors import (
     StorageConflictError,
@@ -95,7 +95,7 @@ class GcsConnection:
 
     # Writing
 
-    async def put(self, key: str, data: bytes, expected: Expected) -> str:
+    async def put(self, key: str, data: bytes, expected: Expected) -> StoredObject:
         """See LoopConnection."""
         self._refuse(key)
         # Metadata and content in one request, between boundaries that no content can hold by chance.
@@ -113,26 +113,30 @@ class GcsConnection:
             headers={'Content-Type': f'multipart/related; boundary={boundary}'},
             body=b''.join([head.encode(), data, f'\r\n--{boundary}--'.encode()]),
         )
-        return self._stored(key, self._json(key, answer)).tag
+        return self._stored(key, self._json(key, answer))
 
     @contextmanager
-    def upload(self, key: str, source: Source) -> Iterator[Callable[[Expected], str]]:
+    def upload(self, key: str, source: Source) -> Iterator[Commit]:
         """See LoopConnection. All of it is sent with the commit, because the condition belongs to the beginning."""
         self._refuse(key)
         yield lambda expected: self._send(key, source, expected)
+
+    def begin(self, key: str) -> None:
+        """See LoopConnection. Google's uploads take one part after the other, and their condition at the beginning."""
 
     async def remove(self, key: str) -> None:
         """See LoopConnection."""
         if _is_expressible(key):
             await self._ask('DELETE', self._object(key), key, allowed_status=NOT_FOUND)
 
-    async def copy(self, source: str, target: str) -> None:
+    async def copy(self, source: str, target: str, tag: str | None) -> None:
         """See LoopConnection. A large one takes several requests, each for so long as the server likes."""
         self._refuse(target)
         url = f'{self._object(source)}/rewriteTo/b/{_quoted(self._bucket)}/o/{_quoted(target)}'
         token: str | None = None
         while True:
-            said = self._json(source, await self._ask('POST', url, source, query={'rewriteToken': token}))
+            query = {'rewriteToken': token, 'ifSourceGenerationMatch': tag}
+            said = self._json(source, await self._ask('POST', url, source, query=query))
             if said.get('done'):
                 return
             token = said.get('rewriteToken')
@@ -143,7 +147,7 @@ class GcsConnection:
 
     # Uploads in parts
 
-    def _send(self, key: str, source: Source, expected: Expected) -> str:
+    def _send(self, key: str, source: Source, expected: Expected) -> StoredObject:
         # Google checks the condition, with the last part at the latest. Looked at here too, before gigabytes are sent
         # in vain; and fake-gcs-server 1.54 checks it of uploads in one request only.
         if expected is not None and not _holds(expected, run(self.head(key))):
@@ -157,13 +161,13 @@ class GcsConnection:
                 run(self._ask('DELETE', location, key, signed=False, allowed_status=_CLIENT_CLOSED))
             raise
 
-    def _send_parts(self, location: str, key: str, source: Source) -> str:
+    def _send_parts(self, location: str, key: str, source: Source) -> StoredObject:
         sent = 0
         while True:
             piece = read_exactly(source, sent, min(_PART_BYTES, source.size_bytes - sent))
-            tag, received = run(self._part(location, key, piece, sent, source.size_bytes))
-            if tag is not None:
-                return tag
+            stored, received = run(self._part(location, key, piece, sent, source.size_bytes))
+            if stored is not None:
+                return stored
             if received <= sent:
                 raise StorageIOError(f'{self.channel.what(key)}: the server took nothing of a part of the upload')
             sent = received
@@ -184,15 +188,15 @@ class GcsConnection:
 
     async def _part(
         self, location: str, key: str, piece: bytes, offset: int, size_bytes: int
-    ) -> tuple[str | None, int]:
-        """The tag after the last part, else None and how much has arrived, which may be less than was sent."""
+    ) -> tuple[StoredObject | None, int]:
+        """The object after the last part, else None and how much has arrived, which may be less than was sent."""
         headers = {'Content-Range': f'bytes {offset}-{offset + len(piece) - 1}/{size_bytes}'}
         # Not signed: the address is the secret.
         answer = await self._ask(
             'PUT', location, key, headers=headers, body=piece, signed=False, allowed_status=_RESUME_INCOMPLETE
         )
         if answer.status != _RESUME_INCOMPLETE:
-            return self._stored(key, self._json(key, answer)).tag, size_bytes
+            return self._stored(key, self._json(key, answer)), size_bytes
         arrived = answer.headers.get('Range', '').rpartition('-')[2]
         return None, int(arrived) + 1 if arrived.isdigit() else 0
 

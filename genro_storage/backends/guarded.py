@@ -10,11 +10,23 @@ Threads: safe; keeps no state but the breaker's. Waits in its pauses, so serving
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from functools import partial
+from typing import Protocol, TypeVar
 
-from genro_storage.backends.base import Backend, Capabilities, Expected, InterruptedReadError, Prepares, Source
+from genro_storage.backends.base import (
+    Backend,
+    Capabilities,
+    Expected,
+    InterruptedReadError,
+    Move,
+    MovesInSteps,
+    PartUpload,
+    Prepares,
+    Source,
+    UploadsInParts,
+)
 from genro_storage.backends.breaker import CircuitBreaker
-from genro_storage.entry import Entry, Usage, Version
+from genro_storage.entry import Entry, Extent, Usage, Version
 from genro_storage.errors import (
     StorageError,
     StorageThrottledError,
@@ -90,14 +102,14 @@ class GuardedBackend:
         rest = self._persist(read_rest)
         return b''.join([*received, rest]) if received else rest
 
-    def put(self, path: str, source: Source, *, expected: Expected = None) -> Entry:
+    def put(self, path: str, source: Source, *, expected: Expected = None, placed: bool = False) -> Entry:
         """See Backend. Tried again only without a condition, which a first try that did arrive would break."""
-        store = lambda: self._inner.put(path, source, expected=expected)  # noqa: E731 - the same call for both
+        store = partial(self._inner.put, path, source, expected=expected, placed=placed)
         return self._persist(store) if expected is None else self._once(store)
 
-    def remove_file(self, path: str) -> None:
+    def remove_file(self, path: str, *, seen: bool = False, beside: bool = False) -> None:
         """See Backend. Once: a second try could not tell its own success from nothing being there."""
-        self._once(lambda: self._inner.remove_file(path))
+        self._once(lambda: self._inner.remove_file(path, seen=seen, beside=beside))
 
     def make_directory(self, path: str) -> None:
         """See Backend. Once."""
@@ -115,6 +127,22 @@ class GuardedBackend:
         """See Backend. Tried again."""
         return self._persist(lambda: self._inner.copy(source, target))
 
+    def plan_move(self, source: str, target: str) -> Sequence[Move]:
+        """See MovesInSteps. Tried again: what is done already it finds done."""
+        return self._persist(lambda: self._mover.plan_move(source, target))
+
+    def copy_planned(self, source: str, target: str, moves: Sequence[Move]) -> None:
+        """See MovesInSteps. Tried again: what is done already it finds done."""
+        self._persist(lambda: self._mover.copy_planned(source, target, moves))
+
+    def remove_planned(self, source: str, target: str, moves: Sequence[Move]) -> None:
+        """See MovesInSteps. Tried again: what is done already it finds done."""
+        self._persist(lambda: self._mover.remove_planned(source, target, moves))
+
+    def undo_planned(self, source: str, target: str, moves: Sequence[Move]) -> None:
+        """See MovesInSteps. Tried again: what is done already it finds done."""
+        self._persist(lambda: self._mover.undo_planned(source, target, moves))
+
     def set_mtime(self, path: str, mtime_ns: int) -> None:
         """See Backend. Tried again."""
         self._persist(lambda: self._inner.set_mtime(path, mtime_ns))
@@ -122,6 +150,20 @@ class GuardedBackend:
     def usage(self) -> Usage | None:
         """See Backend. Tried again."""
         return self._persist(self._inner.usage)
+
+    def begin_upload(self, path: str) -> PartUpload | None:
+        """See UploadsInParts. Tried again: one whose answer was lost stays on the server until that forgets it."""
+        inner = self._inner
+        if not isinstance(inner, UploadsInParts):
+            return None
+        upload = self._persist(lambda: inner.begin_upload(path))
+        return None if upload is None else _GuardedUpload(upload, self._persist, self._once)
+
+    def abort_upload(self, path: str, token: str) -> None:
+        """See UploadsInParts. Tried again."""
+        inner = self._inner
+        if isinstance(inner, UploadsInParts):
+            self._persist(lambda: inner.abort_upload(path, token))
 
     def prepare(self) -> None:
         """See Prepares."""
@@ -131,6 +173,11 @@ class GuardedBackend:
     def close(self) -> None:
         """See Backend."""
         self._inner.close()
+
+    @property
+    def _mover(self) -> MovesInSteps:
+        assert isinstance(self._inner, MovesInSteps)  # noqa: S101 - the capability that a caller has seen
+        return self._inner
 
     def _persist(self, operation: Callable[[], T]) -> T:
         return self._once(lambda: self._try(operation))
@@ -177,3 +224,38 @@ class GuardedBackend:
             raise
         self._breaker.succeeded()
         return result
+
+
+class _Run(Protocol):
+    def __call__(self, operation: Callable[[], T]) -> T:
+        """What the operation returns or raises."""
+
+
+class _GuardedUpload:
+    """See PartUpload. ``persist`` and ``once`` are its backend's ways to ask."""
+
+    def __init__(self, inner: PartUpload, persist: _Run, once: _Run) -> None:
+        self._inner = inner
+        self._persist = persist
+        self._once = once
+
+    @property
+    def token(self) -> str:
+        """See PartUpload."""
+        return self._inner.token
+
+    def send(self, number: int, source: Source, extent: Extent) -> None:
+        """See PartUpload. Tried again: a part replaces itself."""
+        self._persist(lambda: self._inner.send(number, source, extent))
+
+    def copy(self, number: int, extent: Extent, version: Version) -> None:
+        """See PartUpload. Tried again."""
+        self._persist(lambda: self._inner.copy(number, extent, version))
+
+    def complete(self, count: int, expected: Expected) -> Entry:
+        """See PartUpload. Once: a second try finds no upload, or another version than the expected one."""
+        return self._once(lambda: self._inner.complete(count, expected))
+
+    def abort(self) -> None:
+        """See PartUpload. Tried again."""
+        self._persist(self._inner.abort)

@@ -94,7 +94,7 @@ class LocalBackend:
         with self._locate(path) as place:
             return self._open_file(path, place)
 
-    def put(self, path: str, source: Source, *, expected: Expected = None) -> Entry:
+    def put(self, path: str, source: Source, *, expected: Expected = None, placed: bool = False) -> Entry:
         """See Backend. A link at the path is written through; mode and, where allowed, owner of a file stay."""
         with self._locate(path, follow=expected is not ABSENT, make_parents=True) as place:
             self._refuse_target(path, place, expected)
@@ -110,8 +110,8 @@ class LocalBackend:
                 draft.close()
             return _entry(paths.basename(path), status)
 
-    def remove_file(self, path: str) -> None:
-        """See Backend. Of a link, the link."""
+    def remove_file(self, path: str, *, seen: bool = False, beside: bool = False) -> None:
+        """See Backend. Of a link, the link. Looks in any case: that is no request."""
         with self._locate(path, follow=False) as place:
             if stat.S_ISDIR(_status(place).st_mode):
                 raise StorageIsADirectoryError(f'{self._shown(path)} is a directory')

@@ -15,8 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from genro_storage.backends.base import Expected, Source
 from genro_storage.backends.copying import read_exactly
-from genro_storage.backends.object_requests import ListingPage, StoredObject
-from genro_storage.backends.object_store_transfers import each_on
+from genro_storage.backends.object_requests import Commit, ListingPage, ObjectUpload, StoredObject
 from genro_storage.backends.per_process import PerProcess
 from genro_storage.runtime import WorkerPool
 
@@ -39,7 +38,7 @@ CLOSE_TIMEOUT_S = 1.0
 class LoopConnection(Protocol):
     """What one process has of a bucket or container. Coroutines run on the loop and raise StorageErrors only.
 
-    ``single_put_max_bytes``: up to here one request stores an object.
+    ``single_put_max_bytes``: up to here one request stores an object. Answers to writes tell the time.
     """
 
     single_put_max_bytes: int
@@ -55,16 +54,19 @@ class LoopConnection(Protocol):
     async def read(self, key: str, offset: int, size_bytes: int, tag: str | None) -> bytes:
         """See ObjectRequests."""
 
-    async def put(self, key: str, data: bytes, expected: Expected) -> str:
-        """Store one object in one request; its tag. Raises as the function of ObjectRequests.upload does."""
+    async def put(self, key: str, data: bytes, expected: Expected) -> StoredObject:
+        """Store one object in one request. Raises as Commit does."""
 
-    def upload(self, key: str, source: Source) -> AbstractContextManager[Callable[[Expected], str]]:
+    def upload(self, key: str, source: Source) -> AbstractContextManager[Commit]:
         """See ObjectRequests; called on the calling thread, for what is too large for one request."""
+
+    def begin(self, key: str) -> ObjectUpload | None:
+        """See ObjectRequests; called on the calling thread. What is not completed vanishes by itself."""
 
     async def remove(self, key: str) -> None:
         """See ObjectRequests."""
 
-    async def copy(self, source: str, target: str) -> None:
+    async def copy(self, source: str, target: str, tag: str | None) -> None:
         """See ObjectRequests."""
 
     def close(self) -> None:
@@ -73,6 +75,8 @@ class LoopConnection(Protocol):
 
 class LoopRequests:
     """See ObjectRequests. ``connect`` is called once in each process, on first use; ``load`` imports what it needs."""
+
+    tells_mtime = True
 
     def __init__(
         self, destination: str, connect: Callable[[], LoopConnection], load: Callable[[], object] = lambda: None
@@ -128,7 +132,7 @@ class LoopRequests:
         return run(self._connection.read(key, offset, size_bytes, tag))
 
     @contextmanager
-    def upload(self, key: str, source: Source) -> Iterator[Callable[[Expected], str]]:
+    def upload(self, key: str, source: Source) -> Iterator[Commit]:
         """See ObjectRequests."""
         connection = self._connection
         if source.size_bytes > connection.single_put_max_bytes:
@@ -136,6 +140,13 @@ class LoopRequests:
                 yield commit
             return
         yield lambda expected: run(connection.put(key, read_exactly(source, 0, source.size_bytes), expected))
+
+    def begin(self, key: str) -> ObjectUpload | None:
+        """See ObjectRequests."""
+        return self._connection.begin(key)
+
+    def abort(self, key: str, token: str) -> None:
+        """See ObjectRequests. There is nothing to name: what nobody completes vanishes by itself."""
 
     def mark(self, key: str, expected: Expected = None) -> None:
         """See ObjectRequests."""
@@ -149,13 +160,13 @@ class LoopRequests:
         """See ObjectRequests. Some at once: these stores have no order."""
         run(_all_at_once(self._connection.remove, keys))
 
-    def copy(self, source: str, target: str, size_bytes: int) -> None:
+    def copy(self, source: str, target: str, size_bytes: int, tag: str | None = None) -> None:
         """See ObjectRequests."""
-        run(self._connection.copy(source, target))
+        run(self._connection.copy(source, target, tag))
 
     def each(self, function: Callable[[T], None], items: Iterable[T]) -> None:
         """See ObjectRequests."""
-        each_on(self._process.get().pool, function, items, _AT_ONCE)
+        self._process.get().pool.each(function, items, _AT_ONCE)
 
     def close(self) -> None:
         """See ObjectRequests."""

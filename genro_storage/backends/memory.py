@@ -93,14 +93,14 @@ class MemoryBackend:
             content = file.content
         return content.read(offset, size_bytes)
 
-    def put(self, path: str, source: Source, *, expected: Expected = None) -> Entry:
+    def put(self, path: str, source: Source, *, expected: Expected = None, placed: bool = False) -> Entry:
         """See Backend."""
         with translating(lambda: self._shown(path)):
             content = store(source)
         return self._publish(path, content, expected)
 
-    def remove_file(self, path: str) -> None:
-        """See Backend."""
+    def remove_file(self, path: str, *, seen: bool = False, beside: bool = False) -> None:
+        """See Backend. Looks in any case: that costs nothing."""
         with self._lock:
             self._file(path)
             self._drop(path)

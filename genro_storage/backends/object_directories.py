@@ -10,18 +10,18 @@ Does not know how a request is made: ObjectRequests does, and every failure leav
 Threads: safe; there is no state but the count of hidden names.
 """
 
-import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 from genro_storage import paths
-from genro_storage.backends.base import ABSENT, Capabilities, Expected, Source
+from genro_storage.backends.base import ABSENT, Capabilities, Expected, Move, PartUpload, Source
 from genro_storage.backends.hidden_names import HiddenNames
-from genro_storage.backends.object_requests import ListingPage, ObjectRequests, StoredObject
+from genro_storage.backends.object_moves import ObjectMoves
+from genro_storage.backends.object_requests import Commit, ListingPage, ObjectRequests, StoredObject
+from genro_storage.backends.object_uploads import ObjectPartUpload
 from genro_storage.backends.oserrors import not_encodable, refuse_removing_root, refuse_rename
 from genro_storage.entry import Entry, Kind, Version
 from genro_storage.errors import (
     StorageConflictError,
-    StorageError,
     StorageExistsError,
     StorageIsADirectoryError,
     StorageNotADirectoryError,
@@ -31,8 +31,6 @@ from genro_storage.errors import (
 )
 from genro_storage.runtime import about_to_block
 
-log = logging.getLogger(__name__)
-
 
 class ObjectDirectories:
     """A Backend over ObjectRequests: what lies below ``prefix``, which is normalised."""
@@ -40,6 +38,7 @@ class ObjectDirectories:
     def __init__(self, requests: ObjectRequests, prefix: str = '') -> None:
         self._requests = requests
         self._prefix = prefix
+        self._moves = ObjectMoves(requests)
         self.hidden = HiddenNames(requests.destination)
 
     def __repr__(self) -> str:
@@ -48,7 +47,13 @@ class ObjectDirectories:
     @property
     def capabilities(self) -> Capabilities:
         """See Backend."""
-        return Capabilities(strong_versions=True, conditional_put=True, real_directories=False)
+        return Capabilities(
+            strong_versions=True,
+            conditional_put=True,
+            real_directories=False,
+            tells_mtime=self._requests.tells_mtime,
+            moves_in_steps=True,
+        )
 
     @property
     def destination(self) -> str:
@@ -92,13 +97,33 @@ class ObjectDirectories:
 
     # Writing
 
-    def put(self, path: str, source: Source, *, expected: Expected = None) -> Entry:
-        """See Backend. The modification time is the server's, asked for afterwards."""
+    def put(self, path: str, source: Source, *, expected: Expected = None, placed: bool = False) -> Entry:
+        """See Backend."""
         self._begin(path)
-        self._check_target(path, expected)
+        if not placed or not path:
+            self._check_target(path, expected)
         with self._requests.upload(self._key(path), source) as commit:
-            tag = self._commit(path, expected, commit)
-        return self._stored(path, source.size_bytes, tag)
+            stored = self._commit(path, expected, commit)
+        return _written(path, source.size_bytes, stored)
+
+    def begin_upload(self, path: str) -> PartUpload | None:
+        """See UploadsInParts. Raises StorageIsADirectoryError, StorageNotADirectoryError (a parent is a file)."""
+        self._begin(path)
+        self._check_target(path, None)
+        upload = self._requests.begin(self._key(path))
+        if upload is None:
+            return None
+
+        def complete(count: int, size_bytes: int, expected: Expected) -> Entry:
+            stored = self._commit(path, expected, lambda condition: upload.complete(count, condition))
+            return _written(path, size_bytes, stored)
+
+        return ObjectPartUpload(upload, self._shown(path), complete)
+
+    def abort_upload(self, path: str, token: str) -> None:
+        """See UploadsInParts."""
+        self._begin(path)
+        self._requests.abort(self._key(path), token)
 
     def make_directory(self, path: str) -> None:
         """See Backend."""
@@ -123,12 +148,14 @@ class ObjectDirectories:
 
     # Removing, moving, copying
 
-    def remove_file(self, path: str) -> None:
+    def remove_file(self, path: str, *, seen: bool = False, beside: bool = False) -> None:
         """See Backend."""
         self._begin(path)
-        self._file(path)
+        if not seen or not path:
+            self._file(path)
         self._requests.remove(self._key(path))
-        self._keep(paths.parent(path))
+        if not beside:
+            self._keep(paths.parent(path))
 
     def remove_directory(self, path: str) -> None:
         """See Backend."""
@@ -145,19 +172,41 @@ class ObjectDirectories:
 
     def rename(self, source: str, target: str) -> None:
         """See Backend. Copies, then removals: nothing is removed before all of it has arrived."""
-        self._begin(source, target)
-        refuse_rename(source, target, self._shown(source))
-        moving = self.stat(source)
-        self._require_directory(paths.parent(target))
+        moving = self._movable(source, target)
         if source == target:
             return
-        self._refuse_replacing(moving, target)
         if moving.is_directory:
-            self._move_below(self._below(source), self._below(target))
+            moves = self._moves.plan(self._below(source))
+            self.copy_planned(source, target, moves)
+            self.remove_planned(source, target, moves)
         else:
             self._requests.copy(self._key(source), self._key(target), moving.size_bytes)
             self._requests.remove(self._key(source))
+            self._keep(paths.parent(source))
+
+    def plan_move(self, source: str, target: str) -> Sequence[Move]:
+        """See MovesInSteps."""
+        moving = self._movable(source, target)
+        if not moving.is_directory:
+            raise StorageNotADirectoryError(f'{self._shown(source)} is not a directory')
+        return [] if source == target else self._moves.plan(self._below(source))
+
+    def copy_planned(self, source: str, target: str, moves: Sequence[Move]) -> None:
+        """See MovesInSteps. Raises StorageConflictError if one has changed since the plan."""
+        self._begin_move(source, target)
+        self._moves.copy(self._below(source), self._below(target), moves)
+
+    def remove_planned(self, source: str, target: str, moves: Sequence[Move]) -> None:
+        """See MovesInSteps."""
+        self._begin_move(source, target)
+        self._moves.remove(self._below(source), self._below(target), moves)
         self._keep(paths.parent(source))
+
+    def undo_planned(self, source: str, target: str, moves: Sequence[Move]) -> None:
+        """See MovesInSteps."""
+        self._begin_move(source, target)
+        self._moves.undo(self._below(source), self._below(target), moves)
+        self._keep(paths.parent(target))
 
     def copy(self, source: str, target: str) -> Entry:
         """See Backend."""
@@ -239,8 +288,8 @@ class ObjectDirectories:
             None,
         )
 
-    def _commit(self, path: str, expected: Expected, commit: Callable[[Expected], str]) -> str:
-        """Send the request that makes a content visible, under the condition that was asked for; its tag."""
+    def _commit(self, path: str, expected: Expected, commit: Commit) -> StoredObject:
+        """Send the request that makes a content visible, under the condition that was asked for."""
         try:
             return commit(expected)
         except StorageConflictError as error:
@@ -264,14 +313,14 @@ class ObjectDirectories:
             return StorageExistsError(f'{self._shown(path)} exists')
         return StorageConflictError(f'{self._shown(path)} has changed since it was opened, or is gone')
 
-    def _stored(self, path: str, size_bytes: int, tag: str) -> Entry:
-        # The answer to a PUT has the ETag but no LastModified, and its Date is not the same: of an object in parts
-        # Amazon shows the time at which the upload began. Asking keeps this entry equal to what stat says next.
-        stored = self._requests.head(self._key(path))
-        if stored is None or stored.tag != tag:
-            # Somebody replaced it already; what was stored here is still what this put returns.
-            stored = StoredObject('', size_bytes, stored.mtime_s if stored else 0, tag)
-        return _file_entry(paths.basename(path), stored)
+    def _movable(self, source: str, target: str) -> Entry:
+        """What is to be moved, if it may be."""
+        self._begin_move(source, target)
+        moving = self.stat(source)
+        self._require_directory(paths.parent(target))
+        if source != target:
+            self._refuse_replacing(moving, target)
+        return moving
 
     def _refuse_replacing(self, moving: Entry, target: str) -> None:
         there = self._find(target)
@@ -285,36 +334,6 @@ class ObjectDirectories:
             marker = self._below(target)
             if any(key != marker for key in self._requests.first_keys([marker], 2)[0]):
                 raise StorageNotEmptyError(f'{self._shown(target)} is not empty')
-
-    def _move_below(self, source: str, target: str) -> None:
-        """Copy all keys below a prefix to below another and then remove them.
-
-        A failure to copy leaves the old ones alone; what was copied until then is removed again.
-        """
-        sizes = {stored.key: stored.size_bytes for page in self._requests.pages(source, '') for stored in page.objects}
-        copied: list[str] = []
-
-        def copy(key: str) -> None:
-            new = target + key.removeprefix(source)
-            if key.endswith('/') and not sizes[key]:
-                # A marker is as good new, and SeaweedFS does not find it as the source of a copy.
-                self._requests.mark(new)
-            else:
-                self._requests.copy(key, new, sizes[key])
-            copied.append(new)
-
-        try:
-            self._requests.each(copy, sizes)
-        except BaseException:
-            self._take_back(copied)
-            raise
-        self._requests.remove_all([*sizes, *implied_markers(source, sizes)])
-
-    def _take_back(self, copied: Sequence[str]) -> None:
-        try:
-            self._requests.remove_all(copied)
-        except StorageError as error:
-            log.warning('%s: %d copies of a move that failed remain: %s', self.destination, len(copied), error)
 
     # Paths and keys
 
@@ -336,6 +355,10 @@ class ObjectDirectories:
             except UnicodeEncodeError as error:
                 raise not_encodable(self._shown(path)) from error
 
+    def _begin_move(self, source: str, target: str) -> None:
+        self._begin(source, target)
+        refuse_rename(source, target, self._shown(source))
+
     def _shown(self, path: str) -> str:
         return repr(f'{self.destination}/{path}') if path else repr(self.destination)
 
@@ -347,22 +370,16 @@ def entries_of(page: ListingPage, prefix: str) -> list[Entry]:
     return directories + files
 
 
-def implied_markers(prefix: str, keys: Iterable[str]) -> list[str]:
-    """The markers that could be at and below a prefix, deepest first.
-
-    Amazon has only those that were put. SeaweedFS keeps every directory that a key implied and goes on listing it,
-    until it is removed by this name.
-    """
-    depth = prefix.count('/')
-    split = [key.split('/') for key in keys]
-    markers = {'/'.join(names[:count]) + '/' for names in split for count in range(depth, len(names))}
-    return sorted(markers, key=lambda marker: -marker.count('/'))
-
-
 def _entry(name: str, stored: StoredObject | None, below: Sequence[str]) -> Entry | None:
     if below:
         return Entry(name, Kind.DIRECTORY)
     return _file_entry(name, stored) if stored is not None else None
+
+
+def _written(path: str, size_bytes: int, stored: StoredObject) -> Entry:
+    """The entry of what was just stored, by what the answer to that told."""
+    version = Version(stored.tag, strong=True)
+    return Entry(paths.basename(path), Kind.FILE, size_bytes, stored.mtime_s * 1_000_000_000, version)
 
 
 def _file_entry(name: str, stored: StoredObject) -> Entry:

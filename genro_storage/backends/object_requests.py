@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from genro_storage.backends.base import Expected, Source
+from genro_storage.entry import Extent
 
 T = TypeVar('T')
 
@@ -18,7 +19,8 @@ T = TypeVar('T')
 class StoredObject(msgspec.Struct, frozen=True, gc=False):
     """A key and what a HEAD or a listing tells of it; ``tag`` is the ETag without quotes, times are whole seconds.
 
-    Whole seconds, because listings may hold milliseconds and the header of a HEAD cannot.
+    Whole seconds, because listings may hold milliseconds and the header of a HEAD cannot. 0 where an answer to a write
+    told none.
     """
 
     key: str
@@ -34,6 +36,32 @@ class ListingPage(msgspec.Struct, frozen=True, gc=False):
     prefixes: Sequence[str] = ()
 
 
+#: Makes what was brought close to a key visible there, under a condition. Raises StorageConflictError where that does
+#: not hold, StorageNotFoundError where a version is expected and nothing is there, StorageUnsupportedError where the
+#: server knows no conditions.
+Commit = Callable[[Expected], StoredObject]
+
+
+class ObjectUpload(Protocol):
+    """See PartUpload; what it says of a file holds for the object of a key."""
+
+    @property
+    def token(self) -> str:
+        """See PartUpload."""
+
+    def send(self, number: int, source: Source, extent: Extent) -> None:
+        """See PartUpload."""
+
+    def copy(self, number: int, extent: Extent, tag: str) -> None:
+        """See PartUpload. Raises StorageConflictError, StorageNotFoundError, StorageUnsupportedError."""
+
+    def complete(self, count: int, expected: Expected) -> StoredObject:
+        """Make the parts 1 to ``count`` the object, as Commit does; the size need not be told (0)."""
+
+    def abort(self) -> None:
+        """See PartUpload."""
+
+
 class ObjectRequests(Protocol):
     """What an object store is asked for. Keys are exact, with all their slashes and control characters.
 
@@ -44,6 +72,10 @@ class ObjectRequests(Protocol):
     @property
     def destination(self) -> str:
         """See Backend."""
+
+    @property
+    def tells_mtime(self) -> bool:
+        """Whether the answer to a write holds the time that a HEAD shows next."""
 
     def prepare(self) -> None:
         """See Prepares."""
@@ -66,16 +98,17 @@ class ObjectRequests(Protocol):
         Raises StorageNotFoundError; StorageConflictError if its tag is another.
         """
 
-    def upload(self, key: str, source: Source) -> AbstractContextManager[Callable[[Expected], str]]:
-        """Bring a source close to a key; the function makes it visible there, under a condition, and returns its tag.
+    def upload(self, key: str, source: Source) -> AbstractContextManager[Commit]:
+        """Bring a source close to a key. Leaving the ``with`` without a commit leaves nothing behind."""
 
-        It raises StorageConflictError where the condition does not hold, StorageNotFoundError where a version is
-        expected and nothing is there, StorageUnsupportedError where the server knows no conditions. Leaving the
-        ``with`` without it leaves nothing behind.
-        """
+    def begin(self, key: str) -> ObjectUpload | None:
+        """Begin an upload in parts, of which each is sent when the caller has it; None where that cannot be."""
+
+    def abort(self, key: str, token: str) -> None:
+        """Have the server forget one that was begun, perhaps by another process; no error where there is none."""
 
     def mark(self, key: str, expected: Expected = None) -> None:
-        """Store an empty object. Raises as the function of ``upload`` does."""
+        """Store an empty object. Raises as Commit does."""
 
     def remove(self, key: str) -> None:
         """Remove a key; that there is none is no error."""
@@ -83,8 +116,8 @@ class ObjectRequests(Protocol):
     def remove_all(self, keys: Sequence[str]) -> None:
         """Remove many keys, in this order where the store removes in order. Raises StorageIOError if some stayed."""
 
-    def copy(self, source: str, target: str, size_bytes: int) -> None:
-        """Copy an object to another key inside the store."""
+    def copy(self, source: str, target: str, size_bytes: int, tag: str | None = None) -> None:
+        """Copy an object to another key inside the store. With a tag only that one: raises StorageConflictError."""
 
     def each(self, function: Callable[[T], None], items: Iterable[T]) -> None:
         """Call a function for each item, several at a time; the first failure, once all that had begun have ended."""

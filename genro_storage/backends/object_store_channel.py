@@ -7,7 +7,7 @@ Threads: safe.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from urllib.parse import urlsplit
 
@@ -15,7 +15,7 @@ import msgspec
 
 from genro_storage.backends import object_store_xml as xml
 from genro_storage.backends.base import Source
-from genro_storage.backends.copying import read_exactly
+from genro_storage.backends.copying import read_exactly, read_part
 from genro_storage.backends.object_store_http import Answer, Exchange, HttpConnections, Message
 from genro_storage.backends.object_store_signing import EMPTY_SHA256, Signer
 
@@ -26,6 +26,9 @@ from genro_storage.errors import StorageError, StorageUnavailableError
 
 # Read, hashed and sent at a time: one limit of silence each, and all that an upload holds of a part.
 _PIECE_BYTES = 1 << 20
+
+# The usual part of an upload, twice: four of them under way are what a large upload holds.
+_HELD_PART_MAX_BYTES = 16 << 20
 
 # Requests that one thread has under way at once: a check of a deep path should not open a connection for each level.
 _AT_ONCE = 8
@@ -90,15 +93,18 @@ class BytesBody(SignedBody):
 class SourceBody(SignedBody):
     """A part of a source, read as it is sent, and before that once for its hash; memory does not grow with it."""
 
-    def __init__(self, source: Source, extent: Extent) -> None:
+    def __init__(
+        self, source: Source, extent: Extent, read: Callable[[Source, int, int], bytes] = read_exactly
+    ) -> None:
         self.size_bytes = extent.size_bytes
         self._source = source
         self._extent = extent
+        self._read = read
 
     def pieces(self) -> Iterator[bytes]:
         """See Body. Raises StorageIOError if the source ends early; the hash finds that before anything is sent."""
         for offset in range(self._extent.offset, self._extent.end, _PIECE_BYTES):
-            yield read_exactly(self._source, offset, min(_PIECE_BYTES, self._extent.end - offset))
+            yield self._read(self._source, offset, min(_PIECE_BYTES, self._extent.end - offset))
 
 
 def body_of(source: Source, extent: Extent) -> SignedBody:
@@ -106,6 +112,16 @@ def body_of(source: Source, extent: Extent) -> SignedBody:
     if extent.size_bytes > _PIECE_BYTES:
         return SourceBody(source, extent)
     return BytesBody(read_exactly(source, extent.offset, extent.size_bytes))
+
+
+def part_of(source: Source, extent: Extent) -> SignedBody:
+    """A part of a source as a body, by read(): to ask for the descriptor may fetch all that is missing of a source.
+
+    One of the usual size is read once and held, as parts of a large one are read twice but never held.
+    """
+    if extent.size_bytes > _HELD_PART_MAX_BYTES:
+        return SourceBody(source, extent, read_part)
+    return BytesBody(read_part(source, extent.offset, extent.size_bytes))
 
 
 class S3Request(msgspec.Struct, frozen=True):
@@ -178,7 +194,8 @@ class S3Channel:
         if answer.status == request.allowed_status != 200:
             return answer
         # A copy or a completion that fails after a while has said 200 already (S3 API reference, CopyObject).
-        error = xml.error_of(answer.body) if answer.status >= 300 or request.method != 'GET' else None
+        told = answer.body and (answer.status >= 300 or request.method != 'GET')
+        error = xml.error_of(answer.body) if told else None
         if answer.status < 300 and error is None:
             return answer
         raise self._refusal(request, answer, error)

@@ -26,7 +26,7 @@ from genro_storage.backends.base import InterruptedReadError
 from genro_storage.backends.oserrors import from_oserror
 from genro_storage.backends.ranges import PARTIAL, WHOLE, ReceivedRange
 from genro_storage.entry import Extent
-from genro_storage.errors import StorageError, StorageTimeoutError, StorageUnavailableError
+from genro_storage.errors import StorageConfigError, StorageError, StorageTimeoutError, StorageUnavailableError
 
 # However patient a mount is: a host that has not accepted a connection by then is not there.
 _CONNECT_TIMEOUT_MAX_S = 10.0
@@ -38,6 +38,10 @@ _KEPT_FOR_S = 50.0
 
 # Received at a time, at most: read1() gives what has arrived, so that a connection that breaks off loses none of it.
 _PIECE_BYTES = 256 << 10
+
+
+# Sent with the headers in one call: a server that reads both at once is woken once. Larger ones it reads bit by bit.
+_JOINED_MAX_BYTES = 64 << 10
 
 
 class Body(Protocol):
@@ -176,21 +180,24 @@ class Exchange:
             self._connection = self._connections.connect()
             self._send()
             response = self._response()
-        return self._finish(response)
+        try:
+            return self._finish(response)
+        finally:
+            response.close()
 
     def _send(self) -> None:
-        message = self._message
-        connection = self._connection
+        message, connection = self._message, self._connection
         try:
-            connection.putrequest(message.method, message.target, skip_host=True, skip_accept_encoding=True)
-            for name, value in message.headers.items():
-                connection.putheader(name, value)
-            if message.body is not None:
-                connection.putheader('content-length', str(message.body.size_bytes))
-            connection.endheaders()
-            for piece in message.body.pieces() if message.body is not None else ():
+            pieces = iter(message.body.pieces() if message.body is not None else ())
+            first, head = next(pieces, b''), _head(message)
+            if len(first) <= _JOINED_MAX_BYTES:
+                connection.sock.sendall(head + first)
+            else:
+                connection.sock.sendall(head)
+                connection.sock.sendall(first)
+            for piece in pieces:
                 # A limit for each piece, not for all: what moves slowly does move.
-                connection.send(piece)
+                connection.sock.sendall(piece)
             self._failure = None
         except (BrokenPipeError, ConnectionResetError) as error:
             # A server that refuses a body may answer and close before it has read all of it.
@@ -200,12 +207,15 @@ class Exchange:
             raise
 
     def _response(self) -> http.client.HTTPResponse:
+        response = http.client.HTTPResponse(self._connection.sock, method=self._message.method)
         try:
-            return self._connection.getresponse()
+            response.begin()
         except (http.client.HTTPException, OSError) as error:
+            response.close()
             if self._failure is not None:
                 raise self._failure from error
             raise
+        return response
 
     def _finish(self, response: http.client.HTTPResponse) -> Answer:
         headers = {name.lower(): value for name, value in response.getheaders()}
@@ -257,6 +267,22 @@ class Exchange:
             raise StorageUnavailableError(f'{self._what}: {error}') from error
         except OSError as error:
             raise from_oserror(error, self._what) from error
+
+
+def _head(message: Message) -> bytes:
+    """The bytes before a body. Raises StorageConfigError for what no header can hold; it may be a secret, unshown."""
+    headers = dict(message.headers)
+    if message.body is not None:
+        headers['content-length'] = str(message.body.size_bytes)
+    lines = [f'{message.method} {message.target} HTTP/1.1', *(f'{name}: {value}' for name, value in headers.items())]
+    try:
+        if any('\r' in line or '\n' in line for line in lines):
+            raise ValueError
+        return '\r\n'.join([*lines, '', '']).encode('latin-1')
+    except ValueError:
+        raise StorageConfigError(
+            'a key, a token or a region that holds a line break or letters beyond ISO 8859-1'
+        ) from None
 
 
 def _pieces(response: http.client.HTTPResponse) -> Iterator[bytes]:

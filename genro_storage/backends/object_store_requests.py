@@ -19,11 +19,11 @@ from typing import TypeVar
 
 from genro_storage.backends import object_store_xml as xml
 from genro_storage.backends.base import Expected, Source
-from genro_storage.backends.object_requests import ListingPage, StoredObject
+from genro_storage.backends.object_requests import Commit, ListingPage, StoredObject
 from genro_storage.backends.object_store_channel import BytesBody, S3Channel, S3Request
 from genro_storage.backends.object_store_http import Answer
 from genro_storage.backends.object_store_reading import ObstoreReader
-from genro_storage.backends.object_store_transfers import S3Transfers, each_on
+from genro_storage.backends.object_store_transfers import S3Transfers, S3Upload, abort
 from genro_storage.backends.per_process import PerProcess
 from genro_storage.entry import Extent
 from genro_storage.errors import StorageConflictError, StorageIOError, StorageThrottledError
@@ -63,6 +63,10 @@ class S3Connection:
 
 class S3Requests:
     """See ObjectRequests. ``connect`` is called once in each process, on first use."""
+
+    #: The answer to a PUT has the ETag but no LastModified, and its Date is not the same: of an object in parts Amazon
+    #: shows the time at which the upload began.
+    tells_mtime = False
 
     def __init__(self, destination: str, connect: Callable[[], S3Connection]) -> None:
         self._destination = destination
@@ -129,9 +133,17 @@ class S3Requests:
             raise StorageConflictError(f'{connection.channel.what(key)} is another version, whatever was asked for')
         return answer.body
 
-    def upload(self, key: str, source: Source) -> AbstractContextManager[Callable[[Expected], str]]:
+    def upload(self, key: str, source: Source) -> AbstractContextManager[Commit]:
         """See ObjectRequests."""
         return self._process.get().transfers.upload(key, source)
+
+    def begin(self, key: str) -> S3Upload:
+        """See ObjectRequests."""
+        return self._process.get().transfers.begin(key)
+
+    def abort(self, key: str, token: str) -> None:
+        """See ObjectRequests."""
+        abort(self._channel, key, token)
 
     def mark(self, key: str, expected: Expected = None) -> None:
         """See ObjectRequests."""
@@ -151,13 +163,13 @@ class S3Requests:
         for start in range(0, len(named), _REMOVED_AT_ONCE):
             self._remove_batch(named[start : start + _REMOVED_AT_ONCE])
 
-    def copy(self, source: str, target: str, size_bytes: int) -> None:
+    def copy(self, source: str, target: str, size_bytes: int, tag: str | None = None) -> None:
         """See ObjectRequests."""
-        self._process.get().transfers.copy(source, target, size_bytes)
+        self._process.get().transfers.copy(source, target, size_bytes, tag)
 
     def each(self, function: Callable[[T], None], items: Iterable[T]) -> None:
         """See ObjectRequests."""
-        each_on(self._process.get().pool, function, items, _WORKERS)
+        self._process.get().pool.each(function, items, _WORKERS)
 
     def close(self) -> None:
         """See ObjectRequests."""

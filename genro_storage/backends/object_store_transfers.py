@@ -7,24 +7,25 @@ Threads: an upload belongs to the thread that makes it; parts go on workers.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
-from typing import TypeVar
 from urllib.parse import quote
 
 from genro_storage.backends import object_store_xml as xml
 from genro_storage.backends.base import Expected, Source
-from genro_storage.backends.object_store_channel import BytesBody, S3Channel, S3Request, SignedBody, body_of
-from genro_storage.backends.s3_multipart import SINGLE_COPY_MAX_BYTES, part_extents
+from genro_storage.backends.object_requests import Commit, StoredObject
+from genro_storage.backends.object_store_channel import BytesBody, S3Channel, S3Request, SignedBody, body_of, part_of
+from genro_storage.backends.s3_multipart import (
+    COPY_PART_BYTES,
+    PART_MIN_BYTES,
+    SINGLE_COPY_MAX_BYTES,
+    part_extents,
+)
 from genro_storage.entry import Extent, Version
 from genro_storage.errors import StorageError
 from genro_storage.runtime import WorkerPool
 
 log = logging.getLogger(__name__)
-
-T = TypeVar('T')
 
 # Up to here one request, which costs one round trip where parts cost three.
 SINGLE_PUT_MAX_BYTES = 16 << 20
@@ -33,13 +34,14 @@ SINGLE_PUT_MAX_BYTES = 16 << 20
 _PARTS_IN_FLIGHT = 4
 _PART_WORKERS = 8
 
-# A server copies 512 MiB in about the time of its round trips; 10,000 of them are just short of the 5 TiB limit.
-_COPY_PART_BYTES = 512 << 20
-_PART_MIN_BYTES = 5 << 20
-
 # What CopyObject takes along by itself and a copy in parts has to be told.
 _KEPT_HEADERS = ('content-type', 'content-encoding', 'content-language', 'content-disposition', 'cache-control')
 _METADATA = 'x-amz-meta-'
+
+# RFC 9110, 15.5.5.
+_NOT_FOUND = 404
+
+_NOTHING: Mapping[str, str] = {}
 
 
 class S3Transfers:
@@ -50,138 +52,139 @@ class S3Transfers:
         self._pool = WorkerPool('object-store-parts', _PART_WORKERS)
         self._single_copy_max_bytes = single_copy_max_bytes
 
-    def put(self, key: str, body: SignedBody, expected: Expected) -> str:
-        """Store one object in one request; its tag."""
+    def put(self, key: str, body: SignedBody, expected: Expected) -> StoredObject:
+        """Store one object in one request."""
         request = S3Request('PUT', key, headers=_conditions(expected), body=body, repeatable=expected is None)
         answer = self._channel.ask(request)
         try:
-            return xml.tag_of(answer.headers['etag'])
+            return StoredObject(key, body.size_bytes, 0, xml.tag_of(answer.headers['etag']))
         except KeyError as error:
             raise self._channel.malformed(key, error) from error
 
     @contextmanager
-    def upload(self, key: str, source: Source) -> Iterator[Callable[[Expected], str]]:
+    def upload(self, key: str, source: Source) -> Iterator[Commit]:
         """See ObjectRequests."""
         if source.size_bytes <= SINGLE_PUT_MAX_BYTES:
             whole = Extent(0, source.size_bytes)
             yield lambda expected: self.put(key, body_of(source, whole), expected)
             return
-        with self._in_parts(key, {}) as parts:
-            parts.send(
-                lambda number, extent: self._put_part(parts, number, body_of(source, extent)),
-                part_extents(source.size_bytes),
+        extents = list(part_extents(source.size_bytes))
+        with self._in_parts(key, {}) as upload:
+            self._pool.each(
+                lambda numbered: upload.put(numbered[0], body_of(source, numbered[1])),
+                enumerate(extents, start=1),
+                _PARTS_IN_FLIGHT,
             )
-            yield parts.complete
+            yield lambda expected: upload.complete(len(extents), expected)
 
-    def copy(self, source: str, target: str, size_bytes: int) -> None:
+    def begin(self, key: str, headers: Mapping[str, str] = _NOTHING) -> 'S3Upload':
+        """See ObjectRequests. ``headers``: what the object will be described by."""
+        answer = self._channel.ask(S3Request('POST', key, {'uploads': ''}, headers, repeatable=False))
+        try:
+            return S3Upload(self._channel, key, xml.field(answer.body, 'UploadId'))
+        except ValueError as error:
+            raise self._channel.malformed(key, error) from error
+
+    def copy(self, source: str, target: str, size_bytes: int, tag: str | None) -> None:
         """See ObjectRequests. In parts where one request cannot."""
         if size_bytes <= self._single_copy_max_bytes:
-            self._channel.ask(S3Request('PUT', target, headers=self._copy_source(source)))
+            self._channel.ask(S3Request('PUT', target, headers=copy_source(self._channel, source, tag)))
             return
         head = self._channel.ask(S3Request('HEAD', source)).headers
         kept = {name: value for name, value in head.items() if name in _KEPT_HEADERS or name.startswith(_METADATA)}
-        conditions = {'x-amz-copy-source-if-match': head.get('etag', '*')}
-        with self._in_parts(target, kept) as parts:
-            part_bytes = min(_COPY_PART_BYTES, max(_PART_MIN_BYTES, self._single_copy_max_bytes))
-            parts.send(
-                lambda number, extent: self._copy_part(parts, number, extent, self._copy_source(source) | conditions),
-                part_extents(size_bytes, part_bytes),
+        version = tag if tag is not None else xml.tag_of(head.get('etag', ''))
+        part_bytes = min(COPY_PART_BYTES, max(PART_MIN_BYTES, self._single_copy_max_bytes))
+        extents = list(part_extents(size_bytes, part_bytes))
+        with self._in_parts(target, kept) as upload:
+            self._pool.each(
+                lambda numbered: upload.copy_from(source, *numbered, version),
+                enumerate(extents, start=1),
+                _PARTS_IN_FLIGHT,
             )
-            parts.complete(None)
+            upload.complete(len(extents), None)
 
     def close(self, timeout_s: float) -> None:
         """Wait for parts under way, for at most this long."""
         self._pool.close(timeout_s)
 
     @contextmanager
-    def _in_parts(self, key: str, headers: Mapping[str, str]) -> 'Iterator[_Parts]':
-        answer = self._channel.ask(S3Request('POST', key, {'uploads': ''}, headers, repeatable=False))
+    def _in_parts(self, key: str, headers: Mapping[str, str]) -> 'Iterator[S3Upload]':
+        upload = self.begin(key, headers)
         try:
-            parts = _Parts(self._channel, self._pool, key, xml.field(answer.body, 'UploadId'))
-        except ValueError as error:
-            raise self._channel.malformed(key, error) from error
-        try:
-            yield parts
+            yield upload
         finally:
-            if not parts.completed:
-                parts.abort()
-
-    def _put_part(self, parts: '_Parts', number: int, body: SignedBody) -> str:
-        answer = self._channel.ask(S3Request('PUT', parts.key, parts.query(number), body=body))
-        return xml.tag_of(answer.headers['etag'])
-
-    def _copy_part(self, parts: '_Parts', number: int, extent: Extent, headers: Mapping[str, str]) -> str:
-        asked = {**headers, 'x-amz-copy-source-range': f'bytes={extent.offset}-{extent.end - 1}'}
-        answer = self._channel.ask(S3Request('PUT', parts.key, parts.query(number), asked))
-        return xml.tag_of(xml.field(answer.body, 'ETag'))
-
-    def _copy_source(self, key: str) -> dict[str, str]:
-        return {'x-amz-copy-source': quote(f'/{self._channel.address.bucket}/{key}')}
+            if not upload.completed:
+                try:
+                    upload.abort()
+                except StorageError as error:
+                    # The error that led here is the one to raise.
+                    log.warning('upload %s was not aborted and its parts remain: %s', upload.token, error)
 
 
-class _Parts:
-    """One upload that was begun: its parts, and its end."""
+class S3Upload:
+    """See ObjectUpload. Aborted or completed by whoever begins it."""
 
-    def __init__(self, channel: S3Channel, pool: WorkerPool, key: str, upload_id: str) -> None:
-        self.key = key
+    def __init__(self, channel: S3Channel, key: str, token: str) -> None:
+        self.token = token
         self.completed = False
         self._channel = channel
-        self._pool = pool
-        self._upload_id = upload_id
-        self._tags: dict[int, str] = {}
+        self._key = key
+        self._tags: dict[int, str] = {}  # each number belongs to the thread that sends it
 
-    def query(self, number: int) -> dict[str, str]:
-        """What makes a request be about a part."""
-        return {'partNumber': str(number), 'uploadId': self._upload_id}
+    def send(self, number: int, source: Source, extent: Extent) -> None:
+        """See ObjectUpload."""
+        self.put(number, part_of(source, extent))
 
-    def send(self, send: Callable[[int, Extent], str], extents: Iterable[Extent]) -> None:
-        """Send all parts; none is under way any more when this returns or raises."""
+    def put(self, number: int, body: SignedBody) -> None:
+        """Store a part."""
+        answer = self._channel.ask(S3Request('PUT', self._key, self._part(number), body=body))
+        try:
+            self._tags[number] = xml.tag_of(answer.headers['etag'])
+        except KeyError as error:
+            raise self._channel.malformed(self._key, error) from error
 
-        def one(numbered: tuple[int, Extent]) -> None:
-            try:
-                self._tags[numbered[0]] = send(*numbered)
-            except (KeyError, ValueError) as error:
-                if isinstance(error, StorageError):
-                    raise
-                raise self._channel.malformed(self.key, error) from error
+    def copy(self, number: int, extent: Extent, tag: str) -> None:
+        """See ObjectUpload."""
+        self.copy_from(self._key, number, extent, tag)
 
-        each_on(self._pool, one, enumerate(extents, start=1), _PARTS_IN_FLIGHT)
+    def copy_from(self, source: str, number: int, extent: Extent, tag: str) -> None:
+        """Make a part of bytes of the object of any key."""
+        headers = copy_source(self._channel, source, tag)
+        headers['x-amz-copy-source-range'] = f'bytes={extent.offset}-{extent.end - 1}'
+        answer = self._channel.ask(S3Request('PUT', self._key, self._part(number), headers))
+        try:
+            self._tags[number] = xml.tag_of(xml.field(answer.body, 'ETag'))
+        except ValueError as error:
+            raise self._channel.malformed(self._key, error) from error
 
-    def complete(self, expected: Expected) -> str:
-        """Make the object visible; its tag."""
-        body = BytesBody(xml.completion([tag for _, tag in sorted(self._tags.items())]))
-        query = {'uploadId': self._upload_id}
-        answer = self._channel.ask(S3Request('POST', self.key, query, _conditions(expected), body, repeatable=False))
+    def complete(self, count: int, expected: Expected) -> StoredObject:
+        """See ObjectUpload."""
+        body = BytesBody(xml.completion([self._tags[number] for number in range(1, count + 1)]))
+        query = {'uploadId': self.token}
+        answer = self._channel.ask(S3Request('POST', self._key, query, _conditions(expected), body, repeatable=False))
         self.completed = True
         try:
-            return xml.tag_of(xml.field(answer.body, 'ETag'))
+            return StoredObject(self._key, 0, 0, xml.tag_of(xml.field(answer.body, 'ETag')))
         except ValueError as error:
-            raise self._channel.malformed(self.key, error) from error
+            raise self._channel.malformed(self._key, error) from error
 
     def abort(self) -> None:
-        """Have the server forget the upload. A failure is logged: the error that led here is the one to raise."""
-        try:
-            self._channel.ask(S3Request('DELETE', self.key, {'uploadId': self._upload_id}))
-        except StorageError as error:
-            log.warning('upload %s was not aborted and its parts remain: %s', self._upload_id, error)
+        """See ObjectUpload."""
+        abort(self._channel, self._key, self.token)
+
+    def _part(self, number: int) -> dict[str, str]:
+        return {'partNumber': str(number), 'uploadId': self.token}
 
 
-def each_on(pool: WorkerPool, function: Callable[[T], None], items: Iterable[T], at_once: int) -> None:
-    """Call a function for each item on workers; the first failure, once all that had begun have ended."""
-    under_way: set[Future[None]] = set()
-    try:
-        for item in items:
-            if len(under_way) >= at_once:
-                done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-            under_way.add(pool.submit(partial(function, item)))
-        for future in under_way:
-            future.result()
-    finally:
-        for future in under_way:
-            future.cancel()
-        wait(under_way)
+def abort(channel: S3Channel, key: str, token: str) -> None:
+    """Have the server forget an upload; no error where there is none."""
+    channel.ask(S3Request('DELETE', key, {'uploadId': token}, allowed_status=_NOT_FOUND))
+
+
+def copy_source(channel: S3Channel, key: str, tag: str | None) -> dict[str, str]:
+    """What makes a request copy an object of the bucket, in any version or in this one only."""
+    headers = {'x-amz-copy-source': quote(f'/{channel.address.bucket}/{key}')}
+    return headers if tag is None else {**headers, 'x-amz-copy-source-if-match': f'"{tag}"'}
 
 
 def _conditions(expected: Expected) -> dict[str, str]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from genro_storage.backends.base import Expected, Source
-from genro_storage.backends.object_requests import ListingPage, ObjectRequests, StoredObject
+from genro_storage.backends.object_requests import Commit, ListingPage, ObjectRequests, ObjectUpload, StoredObject
 from genro_storage.backends.object_store_reading import ObstoreReader, is_inherited
 from genro_storage.backends.object_store_xml import tag_of
 from genro_storage.backends.per_process import PerProcess
@@ -47,6 +47,11 @@ class ObstoreRequests:
     def destination(self) -> str:
         """See Backend."""
         return self._exact.destination
+
+    @property
+    def tells_mtime(self) -> bool:
+        """See ObjectRequests."""
+        return self._exact.tells_mtime
 
     def read(self, key: str, offset: int, size_bytes: int, tag: str | None) -> bytes:
         """See ObjectRequests. Raises InterruptedReadError."""
@@ -89,9 +94,17 @@ class ObstoreRequests:
         """See ObjectRequests."""
         return self._exact.pages(prefix, delimiter)
 
-    def upload(self, key: str, source: Source) -> AbstractContextManager[Callable[[Expected], str]]:
+    def upload(self, key: str, source: Source) -> AbstractContextManager[Commit]:
         """See ObjectRequests."""
         return self._exact.upload(key, source)
+
+    def begin(self, key: str) -> ObjectUpload | None:
+        """See ObjectRequests."""
+        return self._exact.begin(key)
+
+    def abort(self, key: str, token: str) -> None:
+        """See ObjectRequests."""
+        self._exact.abort(key, token)
 
     def mark(self, key: str, expected: Expected = None) -> None:
         """See ObjectRequests."""
@@ -105,9 +118,9 @@ class ObstoreRequests:
         """See ObjectRequests."""
         self._exact.remove_all(keys)
 
-    def copy(self, source: str, target: str, size_bytes: int) -> None:
+    def copy(self, source: str, target: str, size_bytes: int, tag: str | None = None) -> None:
         """See ObjectRequests."""
-        self._exact.copy(source, target, size_bytes)
+        self._exact.copy(source, target, size_bytes, tag)
 
     def each(self, function: Callable[[T], None], items: Iterable[T]) -> None:
         """See ObjectRequests."""

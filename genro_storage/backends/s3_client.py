@@ -9,7 +9,7 @@ Threads: safe. Coroutines run on fsspec's one loop thread, so none of them may w
 import asyncio
 import os
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -56,9 +56,13 @@ class S3Client:
 
     def __init__(self, bucket: str, destination: str, arguments: Mapping[str, Any], *, timeout_s: float) -> None:
         self.bucket = bucket
-        self._destination = destination
+        self.destination = destination
         self._timeout_s = timeout_s
         self._process = PerProcess(lambda: _Connection(arguments, timeout_s))
+
+    def prepare(self) -> None:
+        """Import s3fs and make a file system of it, connecting nowhere. Raises StorageConfigError."""
+        self._process.get()
 
     def run(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> T:
         """Run a coroutine function on the loop and wait for what it returns."""
@@ -90,16 +94,6 @@ class S3Client:
             if status_of(error) == _RANGE_NOT_SATISFIABLE:
                 return b''
             raise
-
-    async def pages(self, **parameters: Any) -> AsyncIterator[dict[str, Any]]:
-        """The pages of a ListObjectsV2."""
-        token: dict[str, str] = {}
-        while True:
-            page = await self.call('list_objects_v2', **parameters, **token)
-            yield page
-            if not page.get('IsTruncated'):
-                return
-            token = {'ContinuationToken': page['NextContinuationToken']}
 
     def close(self) -> None:
         """Close the connections of this process. Idempotent."""
@@ -153,7 +147,7 @@ class S3Client:
             raise StorageConflictError(f'{what} is another version, whatever was asked for')
 
     def _what(self, parameters: Mapping[str, Any]) -> str:
-        return f'{self._destination}: {parameters.get("Key", parameters.get("Prefix", ""))!r}'
+        return f'{self.destination}: {parameters.get("Key", parameters.get("Prefix", ""))!r}'
 
 
 class _Connection:

@@ -34,6 +34,7 @@ _CODES: dict[str, type[StorageError]] = {
     'IllegalLocationConstraintException': StorageConfigError,  # 400
     'InvalidBucketName': StorageConfigError,  # 400
     'RequestTimeTooSkewed': StorageConfigError,  # 403: the clock of this machine is wrong
+    'NoSuchUpload': StorageIOError,  # 404: it was aborted; says nothing about what is at the key
     'QuotaExceeded': StorageNoSpaceError,  # 403, of servers with quotas
     'XMinioStorageFull': StorageNoSpaceError,  # 507, MinIO
 }

@@ -6,10 +6,19 @@ Owns the plan of faults and the record of calls. Threads: safe; a stalled call h
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from genro_storage.backends.base import Backend, Capabilities, Expected, Source
-from genro_storage.entry import Entry, Usage, Version
+from genro_storage.backends.base import (
+    Backend,
+    Capabilities,
+    Expected,
+    Move,
+    MovesInSteps,
+    PartUpload,
+    Source,
+    UploadsInParts,
+)
+from genro_storage.entry import Entry, Extent, Usage, Version
 from genro_storage.runtime import about_to_block
 
 T = TypeVar('T')
@@ -39,8 +48,9 @@ class Stall:
 class FaultyBackend:
     """Does what the inner backend does, but for the faults that were planned.
 
-    Calls are counted per method, from 1, from the making of this. ``capabilities`` may be told to be others than the
-    inner ones: a MemoryBackend that is not instant stands for a remote one.
+    Calls are counted per method, from 1, from the making of this; those of its uploads in parts as ``upload.send``,
+    ``upload.copy``, ``upload.complete`` and ``upload.abort``. ``capabilities`` may be told to be others than the inner
+    ones: a MemoryBackend that is not instant stands for a remote one.
     """
 
     def __init__(self, inner: Backend, capabilities: Capabilities | None = None) -> None:
@@ -107,13 +117,13 @@ class FaultyBackend:
         """See Backend."""
         return self._call('read_range', lambda: self.inner.read_range(path, offset, size_bytes, version))
 
-    def put(self, path: str, source: Source, *, expected: Expected = None) -> Entry:
+    def put(self, path: str, source: Source, *, expected: Expected = None, placed: bool = False) -> Entry:
         """See Backend."""
-        return self._call('put', lambda: self.inner.put(path, source, expected=expected))
+        return self._call('put', lambda: self.inner.put(path, source, expected=expected, placed=placed))
 
-    def remove_file(self, path: str) -> None:
+    def remove_file(self, path: str, *, seen: bool = False, beside: bool = False) -> None:
         """See Backend."""
-        self._call('remove_file', lambda: self.inner.remove_file(path))
+        self._call('remove_file', lambda: self.inner.remove_file(path, seen=seen, beside=beside))
 
     def make_directory(self, path: str) -> None:
         """See Backend."""
@@ -131,9 +141,39 @@ class FaultyBackend:
         """See Backend."""
         return self._call('copy', lambda: self.inner.copy(source, target))
 
+    def plan_move(self, source: str, target: str) -> Sequence[Move]:
+        """See MovesInSteps."""
+        return self._call('plan_move', lambda: self._mover.plan_move(source, target))
+
+    def copy_planned(self, source: str, target: str, moves: Sequence[Move]) -> None:
+        """See MovesInSteps."""
+        self._call('copy_planned', lambda: self._mover.copy_planned(source, target, moves))
+
+    def remove_planned(self, source: str, target: str, moves: Sequence[Move]) -> None:
+        """See MovesInSteps."""
+        self._call('remove_planned', lambda: self._mover.remove_planned(source, target, moves))
+
+    def undo_planned(self, source: str, target: str, moves: Sequence[Move]) -> None:
+        """See MovesInSteps."""
+        self._call('undo_planned', lambda: self._mover.undo_planned(source, target, moves))
+
     def set_mtime(self, path: str, mtime_ns: int) -> None:
         """See Backend."""
         self._call('set_mtime', lambda: self.inner.set_mtime(path, mtime_ns))
+
+    def begin_upload(self, path: str) -> PartUpload | None:
+        """See UploadsInParts."""
+        inner = self.inner
+        if not isinstance(inner, UploadsInParts):
+            return None
+        upload = self._call('begin_upload', lambda: inner.begin_upload(path))
+        return None if upload is None else _FaultyUpload(upload, self._call)
+
+    def abort_upload(self, path: str, token: str) -> None:
+        """See UploadsInParts."""
+        inner = self.inner
+        if isinstance(inner, UploadsInParts):
+            self._call('abort_upload', lambda: inner.abort_upload(path, token))
 
     def usage(self) -> Usage | None:
         """See Backend."""
@@ -142,6 +182,11 @@ class FaultyBackend:
     def close(self) -> None:
         """See Backend. Never fails: it is how a test ends."""
         self.inner.close()
+
+    @property
+    def _mover(self) -> MovesInSteps:
+        assert isinstance(self.inner, MovesInSteps)  # noqa: S101 - the capability that a caller has seen
+        return self.inner
 
     def _call(self, method: str, operation: Callable[[], T]) -> T:
         if not self._capabilities.instant:
@@ -160,3 +205,37 @@ class FaultyBackend:
         if after is not None:
             after()
         return result
+
+
+class _Call(Protocol):
+    def __call__(self, method: str, operation: Callable[[], T]) -> T:
+        """What the operation returns, but for the fault that was planned for this call of the method."""
+
+
+class _FaultyUpload:
+    """See PartUpload."""
+
+    def __init__(self, inner: PartUpload, call: _Call) -> None:
+        self._inner = inner
+        self._call = call
+
+    @property
+    def token(self) -> str:
+        """See PartUpload."""
+        return self._inner.token
+
+    def send(self, number: int, source: Source, extent: Extent) -> None:
+        """See PartUpload."""
+        self._call('upload.send', lambda: self._inner.send(number, source, extent))
+
+    def copy(self, number: int, extent: Extent, version: Version) -> None:
+        """See PartUpload."""
+        self._call('upload.copy', lambda: self._inner.copy(number, extent, version))
+
+    def complete(self, count: int, expected: Expected) -> Entry:
+        """See PartUpload."""
+        return self._call('upload.complete', lambda: self._inner.complete(count, expected))
+
+    def abort(self) -> None:
+        """See PartUpload."""
+        self._call('upload.abort', self._inner.abort)

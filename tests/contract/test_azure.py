@@ -60,6 +60,8 @@ def shared_container(server: AzureServer) -> str:
 
 
 class TestFsspecBelowAPrefix(NamesContract):
+    uploads_in_parts = True
+    moves_in_steps = True
     make: type[AzureBackend] = AzureBackend
     # Azure takes a backslash for a slash, drops dots at the end, and knows no control characters.
     refused = frozenset({'new\nline', 'tab\tbell\x07', '...', 'dot.', 'back\\slash'})

@@ -98,6 +98,10 @@ def shared_bucket(s3_server: S3Server) -> str:
 
 
 class TestS3BelowAPrefix(BackendContract):
+    uploads_in_parts = True
+    copies_parts = True
+    moves_in_steps = True
+
     @pytest.fixture
     def backend(self, s3_server: S3Server, shared_bucket: str, session: Any) -> Iterator[Backend]:
         prefix = f'team/{uuid.uuid4().hex}'

@@ -21,6 +21,7 @@ from genro_storage.backends.object_store_reading import ObstoreReader
 from genro_storage.backends.object_store_signing import Credentials, Signer
 from genro_storage.backends.object_store_transfers import S3Transfers
 from genro_storage.backends.s3 import S3Backend
+from genro_storage.entry import Extent
 from genro_storage.errors import (
     StorageConflictError,
     StorageIOError,
@@ -31,7 +32,15 @@ from genro_storage.errors import (
     StorageUnavailableError,
 )
 from genro_storage.testing import BytesSource
-from genro_storage.testing.contract import ArrangingContract, BackendContract, LookingContract, names, read, write
+from genro_storage.testing.contract import (
+    ArrangingContract,
+    BackendContract,
+    LookingContract,
+    agree,
+    names,
+    read,
+    write,
+)
 from tests.servers import S3Server, free_ports
 
 _MIB = 1 << 20
@@ -43,6 +52,10 @@ def shared_bucket(s3_server: S3Server) -> str:
 
 
 class TestBelowAPrefix(BackendContract):
+    uploads_in_parts = True
+    copies_parts = True
+    moves_in_steps = True
+
     @pytest.fixture
     def backend(self, s3_server: S3Server, shared_bucket: str) -> Iterator[Backend]:
         prefix = f'team/{uuid.uuid4().hex}'
@@ -107,7 +120,8 @@ class TestBesideTheOtherDriver:
             ours.make_directory('d/e')
             assert ours.list_directory('d') == theirs.list_directory('d')
             for entry in entries:
-                assert ours.stat(f'd/{entry.name}') == theirs.stat(f'd/{entry.name}') == entry
+                assert ours.stat(f'd/{entry.name}') == theirs.stat(f'd/{entry.name}')
+                assert agree(ours, entry, theirs.stat(f'd/{entry.name}'))
             assert ours.stat('d/e') == theirs.stat('d/e')
             assert ours.destination == theirs.destination
             assert ours.capabilities == theirs.capabilities
@@ -153,11 +167,33 @@ class TestParts:
         assert s3_server.uploads(bucket) == []
         assert s3_server.keys(bucket) == []
 
+    def test_an_upload_that_was_begun_is_aborted_by_its_token(
+        self, backend: ObjectStoreBackend, s3_server: S3Server, bucket: str
+    ) -> None:
+        upload = backend.begin_upload('d/file')
+        assert upload is not None
+        upload.send(1, BytesSource(b'part'), Extent(0, 4))
+        assert s3_server.uploads(bucket) == ['d/file']
+        with closing(_backend(s3_server, bucket)) as another:
+            another.abort_upload('d/file', upload.token)
+        assert s3_server.uploads(bucket) == []
+
+    def test_parts_of_more_than_is_held_are_read_as_they_are_sent(
+        self, backend: ObjectStoreBackend, s3_server: S3Server, bucket: str
+    ) -> None:
+        data = os.urandom(18 * _MIB)
+        upload = backend.begin_upload('file')
+        assert upload is not None
+        upload.send(1, BytesSource(data), Extent(0, 17 * _MIB))
+        upload.send(2, BytesSource(data), Extent(17 * _MIB, 1 * _MIB))
+        upload.complete(2, ABSENT)
+        assert s3_server.request('get_object', Bucket=bucket, Key='file')['Body'].read() == data
+
     def test_an_object_too_large_for_one_copy_is_copied_in_parts(self, s3_server: S3Server, bucket: str) -> None:
         data = os.urandom(12 * _MIB)
         s3_server.request('put_object', Bucket=bucket, Key='a', Body=data, ContentType='image/png')
         with _channel(s3_server, bucket) as channel:
-            S3Transfers(channel, single_copy_max_bytes=5 * _MIB).copy('a', 'b', len(data))
+            S3Transfers(channel, single_copy_max_bytes=5 * _MIB).copy('a', 'b', len(data), None)
         copy = s3_server.request('get_object', Bucket=bucket, Key='b')
         assert copy['Body'].read() == data
         assert copy['ContentType'] == 'image/png'
@@ -167,7 +203,7 @@ class TestParts:
         s3_server.put(bucket, 'a', bytes(6 * _MIB))
         with _channel(s3_server, bucket) as channel, pytest.raises(StorageIOError):
             # It is told of more than is there.
-            S3Transfers(channel, single_copy_max_bytes=5 * _MIB).copy('a', 'b', 60 * _MIB)
+            S3Transfers(channel, single_copy_max_bytes=5 * _MIB).copy('a', 'b', 60 * _MIB, None)
         assert s3_server.uploads(bucket) == []
         assert s3_server.keys(bucket) == ['a']
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from genro_storage.backends import s3_tree
+from genro_storage.backends import s3_requests
 from genro_storage.backends.base import ABSENT
 from genro_storage.backends.s3 import S3Backend
 from genro_storage.backends.s3_client import S3Client
-from genro_storage.backends.s3_multipart import MultipartUpload, copy_object
-from genro_storage.entry import Kind
+from genro_storage.backends.s3_transfers import S3fsTransfers
+from genro_storage.entry import Extent, Kind
 from genro_storage.errors import (
     StorageConfigError,
     StorageConflictError,
@@ -97,7 +97,7 @@ class TestMarkers:
     def test_listings_and_removals_go_on_behind_their_first_page(
         self, s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(s3_tree, '_DELETED_AT_ONCE', 20)
+        monkeypatch.setattr(s3_requests, '_REMOVED_AT_ONCE', 20)
         expected = {str(number) for number in range(70)}
         for name in expected:
             s3_server.put(bucket, f'd/{name}', b'')
@@ -144,10 +144,21 @@ class TestParts:
 
     def test_an_upload_that_is_not_completed_is_aborted(self, s3_server: S3Server, bucket: str) -> None:
         client = _client(s3_server, bucket)
-        with closing(client), MultipartUpload(client, 'file', BytesSource(bytes(17 * _MIB))):
+        with closing(client), S3fsTransfers(client).upload('file', BytesSource(bytes(17 * _MIB))):
             assert s3_server.uploads(bucket) == ['file']
         assert s3_server.uploads(bucket) == []
         assert s3_server.keys(bucket) == []
+
+    def test_an_upload_that_was_begun_is_aborted_by_its_token(
+        self, backend: S3Backend, s3_server: S3Server, bucket: str
+    ) -> None:
+        upload = backend.begin_upload('d/file')
+        assert upload is not None
+        upload.send(1, BytesSource(b'part'), Extent(0, 4))
+        assert s3_server.uploads(bucket) == ['d/file']
+        with closing(_backend(s3_server, bucket)) as another:
+            another.abort_upload('d/file', upload.token)
+        assert s3_server.uploads(bucket) == []
 
     @pytest.mark.parametrize('size_bytes', [1 * _MIB + 1, 16 * _MIB, 16 * _MIB + 1, 40 * _MIB + 3])
     def test_bodies_that_are_read_while_they_are_sent_arrive_whole(
@@ -169,7 +180,7 @@ class TestParts:
         s3_server.request('put_object', Bucket=bucket, Key='a', Body=data, ContentType='image/png')
         client = _client(s3_server, bucket)
         with closing(client):
-            client.run(copy_object, client, 'a', 'b', len(data), single_max_bytes=5 * _MIB)
+            S3fsTransfers(client, single_copy_max_bytes=5 * _MIB).copy('a', 'b', len(data), None)
         copy = s3_server.request('get_object', Bucket=bucket, Key='b')
         assert copy['Body'].read() == data
         assert copy['ContentType'] == 'image/png'
@@ -180,7 +191,7 @@ class TestParts:
         client = _client(s3_server, bucket)
         with closing(client), pytest.raises(StorageIOError):
             # It is told of more than is there.
-            client.run(copy_object, client, 'a', 'b', 60 * _MIB, single_max_bytes=5 * _MIB)
+            S3fsTransfers(client, single_copy_max_bytes=5 * _MIB).copy('a', 'b', 60 * _MIB, None)
         assert s3_server.uploads(bucket) == []
         assert s3_server.keys(bucket) == ['a']
 

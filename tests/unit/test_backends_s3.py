@@ -17,10 +17,11 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
+from genro_storage.backends.object_directories import entries_of
 from genro_storage.backends.s3 import S3Backend
 from genro_storage.backends.s3_errors import status_of, translate_s3
-from genro_storage.backends.s3_keys import entries_of
 from genro_storage.backends.s3_multipart import PARTS_MAX, completed_part, part_extents
+from genro_storage.backends.s3_requests import page_of
 from genro_storage.entry import Entry, Kind, Version
 from genro_storage.errors import (
     StorageConfigError,
@@ -67,7 +68,7 @@ def test_a_page_of_a_listing_becomes_entries_without_the_marker() -> None:
         'CommonPrefixes': [{'Prefix': 'p/d/'}, {'Prefix': 'p//'}, {'Prefix': 'p/../'}],
         'Contents': [item('p/'), item('p/file'), item('p/new\nline')],
     }
-    entries = entries_of(page, 'p/')
+    entries = entries_of(page_of(page), 'p/')
     assert [entry.name for entry in entries] == ['d', '', '..', 'file', 'new\nline']
     version = Version('tag', strong=True)
     assert entries[3] == Entry('file', Kind.FILE, 5, 1_704_067_200_000_000_000, version)

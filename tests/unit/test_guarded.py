@@ -2,10 +2,20 @@
 
 import pytest
 
-from genro_storage.backends.base import ABSENT, Backend, Capabilities, InterruptedReadError
+from genro_storage.backends.base import (
+    ABSENT,
+    Backend,
+    Capabilities,
+    InterruptedReadError,
+    MovesInSteps,
+    PartUpload,
+    UploadsInParts,
+)
 from genro_storage.backends.breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, THRESHOLD, CircuitBreaker
 from genro_storage.backends.guarded import PROGRESS_BYTES, THROTTLED_TRIES, TRIES, GuardedBackend
 from genro_storage.backends.memory import MemoryBackend
+from genro_storage.backends.object_directories import ObjectDirectories
+from genro_storage.entry import Extent
 from genro_storage.errors import (
     StorageNotFoundError,
     StorageThrottledError,
@@ -15,6 +25,7 @@ from genro_storage.errors import (
 from genro_storage.testing.clock import ManualClock
 from genro_storage.testing.faulty import FaultyBackend
 from genro_storage.testing.sources import BytesSource
+from tests.unit.buckets import DictRequests
 
 REMOTE = Capabilities(strong_versions=True, conditional_put=True)
 UNREACHABLE = StorageUnavailableError('connection refused')
@@ -209,3 +220,87 @@ def test_many_failures_of_one_outage_make_one_pause() -> None:
     for _ in range(20):  # of as many readers that asked before it opened
         breaker.failed()
     assert breaker.may_ask() <= 1.2 * FIRST_PAUSE_S
+
+
+class GuardedUploads:
+    """A guarded backend with uploads in parts, and what is below it."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.bucket = DictRequests()
+        self.faulty = FaultyBackend(ObjectDirectories(self.bucket))
+        guarded = GuardedBackend(self.faulty, self.clock, 30, self.clock.advance)
+        assert guarded.capabilities.moves_in_steps
+        self.mover: MovesInSteps = guarded
+        self.backend: GuardedBackend = guarded
+
+    def begin(self) -> PartUpload:
+        upload = self.backend.begin_upload('file')
+        assert upload is not None
+        return upload
+
+
+@pytest.fixture
+def uploads() -> GuardedUploads:
+    return GuardedUploads()
+
+
+def test_all_of_an_upload_but_its_completion_is_tried_again(uploads: GuardedUploads) -> None:
+    version = uploads.faulty.put('file', BytesSource(b'0123456789')).version
+    assert version is not None
+    for method in ('begin_upload', 'upload.send', 'upload.copy', 'upload.abort', 'abort_upload'):
+        uploads.faulty.fail(method, UNREACHABLE, after=method != 'begin_upload')
+    upload = uploads.begin()
+    upload.send(1, BytesSource(b'new'), Extent(0, 3))
+    upload.copy(2, Extent(3, 7), version)
+    assert upload.complete(2, version).size_bytes == 10
+    assert uploads.bucket.stored['file'] == b'new3456789'
+    another = uploads.begin()
+    uploads.backend.abort_upload('file', another.token)
+    another.abort()
+    assert uploads.bucket.uploads == {}
+    for method in ('upload.send', 'upload.copy', 'upload.abort', 'abort_upload'):
+        assert uploads.faulty.calls(method) == 2
+
+
+def test_completion_of_an_upload_is_not_tried_again(uploads: GuardedUploads) -> None:
+    upload = uploads.begin()
+    upload.send(1, BytesSource(b'new'), Extent(0, 3))
+    uploads.faulty.fail('upload.complete', UNREACHABLE, after=True)
+    with pytest.raises(StorageUnavailableError):
+        upload.complete(1, None)
+    assert uploads.faulty.calls('upload.complete') == 1
+
+
+def test_backend_without_uploads_in_parts_has_none_when_it_is_guarded(guarded: Guarded) -> None:
+    assert isinstance(guarded.backend, UploadsInParts)
+    assert guarded.backend.begin_upload('file') is None
+    guarded.backend.abort_upload('file', 'of nothing')
+    assert not guarded.backend.capabilities.moves_in_steps
+
+
+@pytest.mark.parametrize('step', ['plan_move', 'copy_planned', 'remove_planned'])
+def test_steps_of_a_move_are_tried_again(uploads: GuardedUploads, step: str) -> None:
+    uploads.faulty.put('d/file', BytesSource(b'1'))
+    uploads.faulty.fail(step, UNREACHABLE, after=True)
+    moves = uploads.mover.plan_move('d', 'moved')
+    uploads.mover.copy_planned('d', 'moved', moves)
+    uploads.mover.remove_planned('d', 'moved', moves)
+    assert uploads.bucket.stored == {'moved/file': b'1'}
+    assert uploads.faulty.calls(step) == 2
+
+
+def test_undoing_a_move_is_tried_again(uploads: GuardedUploads) -> None:
+    uploads.faulty.put('d/file', BytesSource(b'1'))
+    moves = uploads.mover.plan_move('d', 'moved')
+    uploads.mover.copy_planned('d', 'moved', moves)
+    uploads.faulty.fail('undo_planned', UNREACHABLE, after=True)
+    uploads.mover.undo_planned('d', 'moved', moves)
+    assert uploads.bucket.stored == {'d/file': b'1'}
+
+
+def test_hints_reach_the_backend(uploads: GuardedUploads) -> None:
+    for name in 'ab':
+        uploads.backend.put(f'd/{name}', BytesSource(b'1'), placed=True)
+    uploads.backend.remove_file('d/a', seen=True, beside=True)
+    assert uploads.bucket.count == {'upload': 2, 'remove': 1}

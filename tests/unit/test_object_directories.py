@@ -1,118 +1,21 @@
 """What operations mean on keys: the contract over a dict of keys, and what needs a store that fails or is odd."""
 
-import hashlib
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TypeVar
-
 import pytest
 
-from genro_storage.backends.base import ABSENT, Backend, Expected, Source
-from genro_storage.backends.copying import read_exactly
-from genro_storage.backends.object_directories import ObjectDirectories, implied_markers
-from genro_storage.backends.object_requests import ListingPage, StoredObject
-from genro_storage.entry import Kind, Version
+from genro_storage.backends.base import ABSENT, Backend
+from genro_storage.backends.guarded import GuardedBackend
+from genro_storage.backends.object_directories import ObjectDirectories
+from genro_storage.backends.object_moves import implied_markers
+from genro_storage.entry import Kind
 from genro_storage.errors import (
     StorageConflictError,
     StorageExistsError,
     StorageIOError,
     StorageNotEmptyError,
-    StorageNotFoundError,
-    StorageUnsupportedError,
 )
-from genro_storage.testing import BytesSource
+from genro_storage.testing import BytesSource, FaultyBackend, ManualClock
 from genro_storage.testing.contract import BackendContract, names, read, write
-
-T = TypeVar('T')
-
-
-class DictRequests:
-    """ObjectRequests on a dict. ``conditions``: whether it knows any; ``broken``: keys that cannot be copied."""
-
-    destination = 'dict:test'
-
-    def __init__(self) -> None:
-        self.stored: dict[str, bytes] = {}
-        self.conditions = True
-        self.broken: set[str] = set()
-        self._lock = threading.Lock()
-
-    def look(self, places: Sequence[tuple[str, str]]) -> list[tuple[StoredObject | None, list[str]]]:
-        return [(self.head(key), self._below(prefix)[:1]) for key, prefix in places]
-
-    def first_keys(self, prefixes: Sequence[str], limit: int) -> list[list[str]]:
-        return [self._below(prefix)[:limit] for prefix in prefixes]
-
-    def head(self, key: str) -> StoredObject | None:
-        data = self.stored.get(key)
-        return None if data is None else StoredObject(key, len(data), 1_000_000_000, _tag(data))
-
-    def pages(self, prefix: str, delimiter: str) -> Iterator[ListingPage]:
-        for key in self._below(prefix):
-            rest = key.removeprefix(prefix)
-            if delimiter and delimiter in rest:
-                yield ListingPage([], [prefix + rest.partition(delimiter)[0] + delimiter])
-            else:
-                stored = self.head(key)
-                yield ListingPage([stored] if stored is not None else [])
-
-    def read(self, key: str, offset: int, size_bytes: int, tag: str | None) -> bytes:
-        data = self._get(key)
-        if tag not in (None, _tag(data)):
-            raise StorageConflictError(key)
-        return data[offset : offset + size_bytes]
-
-    @contextmanager
-    def upload(self, key: str, source: Source) -> Iterator[Callable[[Expected], str]]:
-        data = read_exactly(source, 0, source.size_bytes)
-        yield lambda expected: self._store(key, data, expected)
-
-    def mark(self, key: str, expected: Expected = None) -> None:
-        self._store(key, b'', expected)
-
-    def remove(self, key: str) -> None:
-        self.stored.pop(key, None)
-
-    def remove_all(self, keys: Sequence[str]) -> None:
-        for key in keys:
-            self.remove(key)
-
-    def copy(self, source: str, target: str, size_bytes: int) -> None:
-        if source in self.broken:
-            raise StorageIOError(f'{source} cannot be copied')
-        self._store(target, self._get(source), None)
-
-    def each(self, function: Callable[[T], None], items: Iterable[T]) -> None:
-        for item in items:
-            function(item)
-
-    def close(self) -> None:
-        pass
-
-    def _get(self, key: str) -> bytes:
-        try:
-            return self.stored[key]
-        except KeyError as error:
-            raise StorageNotFoundError(key) from error
-
-    def _below(self, prefix: str) -> list[str]:
-        return sorted(key for key in list(self.stored) if key.startswith(prefix))
-
-    def _store(self, key: str, data: bytes, expected: Expected) -> str:
-        if expected is not None and not self.conditions:
-            raise StorageUnsupportedError('no conditions here')
-        with self._lock:
-            if expected is ABSENT and key in self.stored:
-                raise StorageConflictError(key)
-            if isinstance(expected, Version) and expected.tag != _tag(self._get(key)):
-                raise StorageConflictError(key)
-            self.stored[key] = data
-        return _tag(data)
-
-
-def _tag(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+from tests.unit.buckets import DictRequests
 
 
 @pytest.fixture
@@ -125,16 +28,62 @@ def backend(requests: DictRequests) -> ObjectDirectories:
     return ObjectDirectories(requests, 'some/prefix')
 
 
-class TestContract(BackendContract):
+class InParts(BackendContract):
+    """The contract with all that an object store has."""
+
+    uploads_in_parts = True
+    copies_parts = True
+    moves_in_steps = True
+
+
+class TestContract(InParts):
     @pytest.fixture
     def backend(self, requests: DictRequests) -> Backend:
         return ObjectDirectories(requests, 'some/prefix')
 
 
-class TestContractOfAWholeBucket(BackendContract):
+class TestContractOfAWholeBucket(InParts):
     @pytest.fixture
     def backend(self, requests: DictRequests) -> Backend:
         return ObjectDirectories(requests)
+
+
+class TestContractOfWrappers(InParts):
+    """One that guards, around one that could fail."""
+
+    @pytest.fixture
+    def backend(self, requests: DictRequests) -> Backend:
+        return GuardedBackend(FaultyBackend(ObjectDirectories(requests)), ManualClock(), 30)
+
+
+class TestRequests:
+    """How many there are: each is a round trip."""
+
+    def test_a_put_that_is_placed_is_one_request(self, backend: ObjectDirectories, requests: DictRequests) -> None:
+        for expected in (ABSENT, None):
+            entry = backend.put('d/file', BytesSource(b'1'), expected=expected, placed=True)
+        backend.put('d/file', BytesSource(b'2'), expected=entry.version, placed=True)
+        assert requests.count == {'upload': 3}
+
+    def test_a_removal_of_what_was_seen_beside_others_is_one_request(
+        self, backend: ObjectDirectories, requests: DictRequests
+    ) -> None:
+        for name in 'ab':
+            write(backend, f'd/{name}', b'1')
+        requests.count.clear()
+        backend.remove_file('d/a', seen=True, beside=True)
+        assert requests.count == {'remove': 1}
+
+    def test_a_move_of_a_directory_lists_and_asks_for_no_object_by_itself(
+        self, backend: ObjectDirectories, requests: DictRequests
+    ) -> None:
+        for number in range(20):
+            write(backend, f'd/{number}', b'1')
+        moves = backend.plan_move('d', 'moved')
+        requests.count.clear()
+        backend.copy_planned('d', 'moved', moves)
+        backend.remove_planned('d', 'moved', moves)
+        assert requests.count == {'copy': 20, 'pages': 2}
 
 
 class TestKeys:
@@ -176,6 +125,41 @@ class TestMoves:
         with pytest.raises(StorageIOError):
             backend.rename('d', 'moved')
         assert requests.stored == before
+
+    def test_what_is_no_copy_is_told_by_its_tag(self, backend: ObjectDirectories, requests: DictRequests) -> None:
+        for name in 'ab':
+            write(backend, f'd/{name}', name.encode())
+        moves = backend.plan_move('d', 'moved')
+        backend.copy_planned('d', 'moved', moves)
+        write(backend, 'moved/a', b'x')
+        before = dict(requests.stored)
+        backend.undo_planned('d', 'moved', moves)
+        assert requests.stored == {key: data for key, data in before.items() if not key.endswith('moved/b')}
+        backend.copy_planned('d', 'moved', [move for move in moves if move.name == 'b'])
+        backend.remove_planned('d', 'moved', moves)
+        assert names(backend, 'd') == {'a'}
+
+    def test_where_tags_tell_nothing_a_move_is_complete_or_did_not_begin(
+        self, backend: ObjectDirectories, requests: DictRequests, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        requests.encrypted = True
+        for name in 'abc':
+            write(backend, f'd/{name}', name.encode())
+        before = dict(requests.stored)
+        requests.broken = {'some/prefix/d/c'}
+        with pytest.raises(StorageIOError):
+            backend.rename('d', 'moved')
+        assert requests.stored == before
+        requests.broken.clear()
+        backend.rename('d', 'moved')
+        assert names(backend) == {'moved'}
+        assert read(backend, 'moved/a') == b'a'
+        # Somebody else's content could look the same: that of an unfinished move of another process stays.
+        moves = backend.plan_move('moved', 'again')
+        backend.copy_planned('moved', 'again', moves)
+        backend.undo_planned('moved', 'again', moves)
+        assert names(backend) == {'moved', 'again'}
+        assert '3 objects' in caplog.text
 
 
 class TestWithoutConditions:

@@ -12,7 +12,7 @@ from genro_storage.backends.base import InterruptedReadError
 from genro_storage.backends.object_store_channel import BytesBody, SourceBody
 from genro_storage.backends.object_store_http import Answer, HttpConnections, Message
 from genro_storage.entry import Extent
-from genro_storage.errors import StorageTimeoutError, StorageUnavailableError
+from genro_storage.errors import StorageConfigError, StorageTimeoutError, StorageUnavailableError
 from genro_storage.testing import BytesSource
 
 _OK = b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'
@@ -255,3 +255,23 @@ def test_an_answer_that_is_no_http_is_unavailable(answer: bytes) -> None:
         pytest.raises(StorageUnavailableError),
     ):
         _ask(connections, _get())
+
+
+@pytest.mark.parametrize('value', ['a\nb', 'a\r\nx-other: b', '\u20ac'])
+def test_what_no_header_can_hold_is_refused_and_not_shown(value: str) -> None:
+    with _server([lambda connection: None]) as url, closing(HttpConnections(url, 5)) as connections:
+        with pytest.raises(StorageConfigError) as caught:
+            connections.begin(Message('GET', '/x', {'authorization': value}), 'what')
+        assert value not in str(caught.value)
+
+
+def test_a_small_body_comes_with_the_headers() -> None:
+    received: list[bytes] = []
+
+    def script(connection: socket.socket) -> None:
+        received.append(connection.recv(65_536))
+        connection.sendall(_OK)
+
+    with _server([script]) as url, closing(HttpConnections(url, 5)) as connections:
+        _ask(connections, Message('PUT', '/x', {'host': 'h'}, BytesBody(b'x' * 8_192)))
+    assert received == [b'PUT /x HTTP/1.1\r\nhost: h\r\ncontent-length: 8192\r\n\r\n' + b'x' * 8_192]

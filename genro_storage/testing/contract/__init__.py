@@ -12,12 +12,25 @@ behaviour without it, so that no test is skipped.
 """
 
 from genro_storage.testing.contract.arranging import ArrangingContract
-from genro_storage.testing.contract.asking import names, read, write
+from genro_storage.testing.contract.asking import agree, names, read, write
 from genro_storage.testing.contract.looking import LookingContract
+from genro_storage.testing.contract.moving import MovingContract
 from genro_storage.testing.contract.putting import PuttingContract
+from genro_storage.testing.contract.uploading import UploadingContract
 
-__all__ = ['ArrangingContract', 'BackendContract', 'LookingContract', 'PuttingContract', 'names', 'read', 'write']
+__all__ = [
+    'ArrangingContract',
+    'BackendContract',
+    'LookingContract',
+    'MovingContract',
+    'PuttingContract',
+    'UploadingContract',
+    'agree',
+    'names',
+    'read',
+    'write',
+]
 
 
-class BackendContract(LookingContract, PuttingContract, ArrangingContract):
-    """All of it."""
+class BackendContract(LookingContract, PuttingContract, ArrangingContract, UploadingContract, MovingContract):
+    """All of it. ``uploads_in_parts``, ``copies_parts`` and ``moves_in_steps`` say which protocols beside Backend."""

@@ -5,6 +5,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -65,9 +66,31 @@ class ArrangingContract:
         with pytest.raises(StorageNotADirectoryError):
             backend.make_directory('file/d')
 
-    def test_a_directory_outlives_its_last_file(self, backend: Backend) -> None:
+    @pytest.mark.parametrize('seen', [False, True])
+    @pytest.mark.parametrize('beside', [False, True])
+    def test_a_file_is_removed(self, backend: Backend, seen: bool, beside: bool) -> None:
+        for name in 'ab':
+            write(backend, f'd/{name}', b'1')
+        backend.remove_file('d/a', seen=seen, beside=beside)
+        assert names(backend, 'd') == {'b'}
+
+    def test_to_remove_what_was_seen_and_is_gone_changes_nothing(self, backend: Backend) -> None:
+        for name in 'ab':
+            write(backend, f'd/{name}', b'1')
+        backend.remove_file('d/a')
+        # Who looks without a request tells it nevertheless.
+        with suppress(StorageNotFoundError):
+            backend.remove_file('d/a', seen=True, beside=True)
+        assert names(backend, 'd') == {'b'}
+
+    def test_the_root_is_no_file_that_anybody_has_seen(self, backend: Backend) -> None:
+        with pytest.raises(StorageIsADirectoryError):
+            backend.remove_file('', seen=True, beside=True)
+
+    @pytest.mark.parametrize('seen', [False, True])
+    def test_a_directory_outlives_its_last_file(self, backend: Backend, seen: bool) -> None:
         write(backend, 'd/e/file', b'1')
-        backend.remove_file('d/e/file')
+        backend.remove_file('d/e/file', seen=seen)
         assert names(backend, 'd/e') == set()
         assert names(backend, 'd') == {'e'}
 

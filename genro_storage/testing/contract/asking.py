@@ -22,3 +22,11 @@ def names(backend: Backend, path: str = '') -> set[str]:
     listed = [entry.name for entry in backend.list_directory(path)]
     assert len(listed) == len(set(listed))
     return set(listed)
+
+
+def agree(backend: Backend, stored: Entry, seen: Entry) -> bool:
+    """Whether what a put returned is what is seen afterwards; the time only where it tells one."""
+    if not backend.capabilities.tells_mtime:
+        assert stored.mtime_ns == 0
+        stored = Entry(stored.name, stored.kind, stored.size_bytes, seen.mtime_ns, stored.version)
+    return stored == seen

@@ -22,7 +22,7 @@ from genro_storage.errors import (
     StoragePathError,
     StorageUnsupportedError,
 )
-from genro_storage.testing.contract.asking import names, read, write
+from genro_storage.testing.contract.asking import agree, names, read, write
 from genro_storage.testing.sources import BytesSource
 
 # Each is one name in one directory. Keys, URLs, globs, shells and XML all have their own idea of some of these.
@@ -56,17 +56,21 @@ LARGE_BYTES = 20 << 20
 class PuttingContract:
     """put: its conditions, and what it refuses."""
 
-    def test_what_is_put_is_read_back(self, backend: Backend) -> None:
+    @pytest.mark.parametrize('placed', [False, True])
+    def test_what_is_put_is_read_back(self, backend: Backend, placed: bool) -> None:
         data = bytes(range(256)) * 100
-        entry = write(backend, 'file', data)
+        entry = backend.put('file', BytesSource(data), placed=placed)
+        assert agree(backend, entry, backend.stat('file'))
         assert entry.size_bytes == len(data)
         assert read(backend, 'file') == data
 
-    def test_a_put_replaces(self, backend: Backend) -> None:
-        write(backend, 'file', b'a long first content')
-        write(backend, 'file', b'short')
-        assert read(backend, 'file') == b'short'
-        assert names(backend) == {'file'}
+    @pytest.mark.parametrize('placed', [False, True])
+    def test_a_put_replaces(self, backend: Backend, placed: bool) -> None:
+        write(backend, 'd/file', b'a long first content')
+        entry = backend.put('d/file', BytesSource(b'short'), placed=placed)
+        assert agree(backend, entry, backend.stat('d/file'))
+        assert read(backend, 'd/file') == b'short'
+        assert names(backend, 'd') == {'file'}
 
     def test_missing_parents_appear(self, backend: Backend) -> None:
         write(backend, 'a/b/c/file', b'1')
@@ -77,7 +81,7 @@ class PuttingContract:
         block = os.urandom(1 << 16)
         data = block * (LARGE_BYTES // len(block)) + b'tail'
         entry = write(backend, 'd/large', data)
-        assert entry == backend.stat('d/large')
+        assert agree(backend, entry, backend.stat('d/large'))
         assert entry.size_bytes == len(data)
         step = 7 << 20
         ranges = [backend.read_range('d/large', start, step, entry.version) for start in range(0, len(data), step)]
@@ -94,10 +98,11 @@ class PuttingContract:
         assert read(backend, 'large') == b'newer'
         assert backend.put('large', large, expected=newer.version).size_bytes == LARGE_BYTES
 
-    def test_absent_creates_only_where_nothing_is(self, backend: Backend) -> None:
-        backend.put('new', BytesSource(b'first'), expected=ABSENT)
+    @pytest.mark.parametrize('placed', [False, True])
+    def test_absent_creates_only_where_nothing_is(self, backend: Backend, placed: bool) -> None:
+        backend.put('new', BytesSource(b'first'), expected=ABSENT, placed=placed)
         with pytest.raises(StorageExistsError) as caught:
-            backend.put('new', BytesSource(b'second'), expected=ABSENT)
+            backend.put('new', BytesSource(b'second'), expected=ABSENT, placed=placed)
         assert isinstance(caught.value, FileExistsError)
         assert read(backend, 'new') == b'first'
 
@@ -106,19 +111,21 @@ class PuttingContract:
         with pytest.raises(StorageExistsError):
             backend.put('d', BytesSource(b'1'), expected=ABSENT)
 
-    def test_a_version_is_replaced_only_while_it_is_there(self, backend: Backend) -> None:
+    @pytest.mark.parametrize('placed', [False, True])
+    def test_a_version_is_replaced_only_while_it_is_there(self, backend: Backend, placed: bool) -> None:
         first = write(backend, 'file', b'first')
-        second = backend.put('file', BytesSource(b'second one'), expected=first.version)
+        second = backend.put('file', BytesSource(b'second one'), expected=first.version, placed=placed)
         with pytest.raises(StorageConflictError):
-            backend.put('file', BytesSource(b'third'), expected=first.version)
+            backend.put('file', BytesSource(b'third'), expected=first.version, placed=placed)
         assert read(backend, 'file') == b'second one'
         assert backend.stat('file').version == second.version
 
-    def test_a_version_that_is_gone_is_a_conflict(self, backend: Backend) -> None:
+    @pytest.mark.parametrize('placed', [False, True])
+    def test_a_version_that_is_gone_is_a_conflict(self, backend: Backend, placed: bool) -> None:
         entry = write(backend, 'file', b'1')
         backend.remove_file('file')
         with pytest.raises(StorageConflictError):
-            backend.put('file', BytesSource(b'2'), expected=entry.version)
+            backend.put('file', BytesSource(b'2'), expected=entry.version, placed=placed)
         with pytest.raises(StorageNotFoundError):
             backend.stat('file')
 
@@ -175,6 +182,10 @@ class PuttingContract:
             list(pool.map(lambda number: write(backend, f'd/e/{number}', b'x' * number), range(40)))
         sizes = {entry.name: entry.size_bytes for entry in backend.list_directory('d/e')}
         assert sizes == {str(number): number for number in range(40)}
+
+    def test_no_file_is_placed_at_the_root(self, backend: Backend) -> None:
+        with pytest.raises(StorageIsADirectoryError):
+            backend.put('', BytesSource(b'1'), placed=True)
 
     @pytest.mark.parametrize('path', ['', 'd', 'd/e'])
     def test_a_file_never_replaces_a_directory(self, backend: Backend, path: str) -> None:
@@ -234,4 +245,4 @@ class PuttingContract:
         else:
             with pytest.raises(StorageUnsupportedError):
                 backend.set_mtime('file', moment_ns)
-            assert backend.stat('file') == before
+            assert agree(backend, before, backend.stat('file'))

@@ -1,0 +1,203 @@
+"""Contents on their way into a bucket through s3fs: single puts, uploads in parts, and copies inside the server.
+
+Owns which of them it is, how many parts are under way, and that a failure leaves no upload behind to be paid for. The
+twin of object_store_transfers in botocore's words; sizes of parts are shared.
+
+Threads: an upload belongs to the thread that makes it; parts of one that was begun may come from several.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from typing import Any
+
+from genro_storage.backends.base import Expected, Source
+from genro_storage.backends.object_requests import Commit, StoredObject
+from genro_storage.backends.s3_client import S3Client
+from genro_storage.backends.s3_errors import status_of
+from genro_storage.backends.s3_multipart import (
+    COPY_PART_BYTES,
+    PART_MIN_BYTES,
+    SINGLE_COPY_MAX_BYTES,
+    body_of,
+    completed_part,
+    part_extents,
+    part_of,
+)
+from genro_storage.entry import Extent, Version
+from genro_storage.errors import StorageError
+
+log = logging.getLogger(__name__)
+
+# Up to here one request, which costs one round trip where parts cost three.
+_SINGLE_PUT_MAX_BYTES = 16 << 20
+
+_PARTS_IN_FLIGHT = 4
+
+# What CopyObject takes along by itself and a copy in parts has to be told.
+_KEPT = ('ContentType', 'ContentEncoding', 'ContentLanguage', 'ContentDisposition', 'CacheControl', 'Metadata')
+
+# RFC 9110, 15.5.5.
+_NOT_FOUND = 404
+
+
+class S3fsTransfers:
+    """Transfers to one bucket."""
+
+    def __init__(self, client: S3Client, *, single_copy_max_bytes: int = SINGLE_COPY_MAX_BYTES) -> None:
+        self._client = client
+        self._single_copy_max_bytes = single_copy_max_bytes
+
+    @contextmanager
+    def upload(self, key: str, source: Source) -> Iterator[Commit]:
+        """See ObjectRequests."""
+        if source.size_bytes <= _SINGLE_PUT_MAX_BYTES:
+            yield lambda expected: self._put(key, source, expected)
+            return
+        extents = list(part_extents(source.size_bytes))
+        with self._in_parts(key, {}) as upload:
+            _send_all(lambda number, extent: upload.putting(number, body_of(source, extent)), upload, extents)
+            yield lambda expected: upload.complete(len(extents), expected)
+
+    def begin(self, key: str, described: Mapping[str, Any] | None = None) -> 'S3fsUpload':
+        """See ObjectRequests. ``described``: what the object will be described by."""
+        answer = self._client.run(self._client.call, 'create_multipart_upload', Key=key, **(described or {}))
+        return S3fsUpload(self._client, key, str(answer['UploadId']))
+
+    def copy(self, source: str, target: str, size_bytes: int, tag: str | None) -> None:
+        """See ObjectRequests. In parts where one request cannot."""
+        if size_bytes <= self._single_copy_max_bytes:
+            asked = copy_source(self._client, source, tag)
+            self._client.run(self._client.call, 'copy_object', Key=target, **asked)
+            return
+        head = self._client.run(self._client.call, 'head_object', Key=source)
+        version = tag if tag is not None else etag_of(head)
+        part_bytes = min(COPY_PART_BYTES, max(PART_MIN_BYTES, self._single_copy_max_bytes))
+        extents = list(part_extents(size_bytes, part_bytes))
+        with self._in_parts(target, {name: head[name] for name in _KEPT if name in head}) as upload:
+            _send_all(lambda number, extent: upload.copying(source, number, extent, version), upload, extents)
+            upload.complete(len(extents), None)
+
+    def _put(self, key: str, source: Source, expected: Expected) -> StoredObject:
+        body = body_of(source, Extent(0, source.size_bytes))
+        answer = self._client.run(self._client.call, 'put_object', Key=key, Body=body, **conditions(expected))
+        return StoredObject(key, source.size_bytes, 0, etag_of(answer))
+
+    @contextmanager
+    def _in_parts(self, key: str, described: Mapping[str, Any]) -> 'Iterator[S3fsUpload]':
+        upload = self.begin(key, described)
+        try:
+            yield upload
+        finally:
+            if not upload.completed:
+                try:
+                    upload.abort()
+                except StorageError as error:
+                    # The error that led here is the one to raise.
+                    log.warning('%s: upload %s was not aborted and its parts remain: %s', key, upload.token, error)
+
+
+class S3fsUpload:
+    """See ObjectUpload. Aborted or completed by whoever begins it."""
+
+    def __init__(self, client: S3Client, key: str, token: str) -> None:
+        self.token = token
+        self.completed = False
+        self._client = client
+        self._key = key
+        self._parts: dict[int, dict[str, Any]] = {}  # each number belongs to the thread that sends it
+
+    def send(self, number: int, source: Source, extent: Extent) -> None:
+        """See ObjectUpload."""
+        self.arrived(number, self._client.wait(self.putting(number, part_of(source, extent))))
+
+    def copy(self, number: int, extent: Extent, tag: str) -> None:
+        """See ObjectUpload."""
+        self.arrived(number, self._client.wait(self.copying(self._key, number, extent, tag)))
+
+    def putting(self, number: int, body: Any) -> 'Future[dict[str, Any]]':
+        """A part under way; what the server answers is for arrived()."""
+        return self._start('upload_part', number, Body=body)
+
+    def copying(self, source: str, number: int, extent: Extent, tag: str) -> 'Future[dict[str, Any]]':
+        """A part of bytes of the object of any key, under way."""
+        asked = copy_source(self._client, source, tag)
+        asked['CopySourceRange'] = f'bytes={extent.offset}-{extent.end - 1}'
+        return self._start('upload_part_copy', number, **asked)
+
+    def arrived(self, number: int, answer: dict[str, Any]) -> None:
+        """Count a part in."""
+        self._parts[number] = completed_part(number, answer.get('CopyPartResult', answer))
+
+    def complete(self, count: int, expected: Expected) -> StoredObject:
+        """See ObjectUpload."""
+        answer = self._client.run(
+            self._client.call,
+            'complete_multipart_upload',
+            Key=self._key,
+            UploadId=self.token,
+            MultipartUpload={'Parts': [self._parts[number] for number in range(1, count + 1)]},
+            **conditions(expected),
+        )
+        self.completed = True
+        return StoredObject(self._key, 0, 0, etag_of(answer))
+
+    def abort(self) -> None:
+        """See ObjectUpload."""
+        abort(self._client, self._key, self.token)
+
+    def _start(self, operation: str, number: int, **parameters: Any) -> 'Future[dict[str, Any]]':
+        named = {'Key': self._key, 'UploadId': self.token, 'PartNumber': number}
+        return self._client.start(self._client.call, operation, **named, **parameters)
+
+
+def _send_all(
+    begin: Callable[[int, Extent], Future[dict[str, Any]]], upload: S3fsUpload, extents: Sequence[Extent]
+) -> None:
+    """Bring up all parts, some at once. None is under way any more when this returns or raises."""
+    under_way: deque[tuple[int, Future[dict[str, Any]]]] = deque()
+    try:
+        for number, extent in enumerate(extents, start=1):
+            if len(under_way) >= _PARTS_IN_FLIGHT:
+                earlier, answer = under_way.popleft()
+                upload.arrived(earlier, answer.result())
+            under_way.append((number, begin(number, extent)))
+        while under_way:
+            earlier, answer = under_way.popleft()
+            upload.arrived(earlier, answer.result())
+    finally:
+        # A part that arrived after the abort would stay for ever.
+        for _, answer in under_way:
+            answer.cancel()
+        wait([answer for _, answer in under_way])
+
+
+def abort(client: S3Client, key: str, token: str) -> None:
+    """Have the server forget an upload; no error where there is none."""
+    try:
+        client.run(client.call, 'abort_multipart_upload', Key=key, UploadId=token)
+    except StorageError as error:
+        if status_of(error) != _NOT_FOUND:
+            raise
+
+
+def copy_source(client: S3Client, key: str, tag: str | None) -> dict[str, Any]:
+    """What makes a request copy an object of the bucket, in any version or in this one only."""
+    asked: dict[str, Any] = {'CopySource': {'Bucket': client.bucket, 'Key': key}}
+    return asked if tag is None else asked | {'CopySourceIfMatch': f'"{tag}"'}
+
+
+def conditions(expected: Expected) -> dict[str, str]:
+    """An expectation in botocore's words."""
+    if expected is None:
+        return {}
+    if isinstance(expected, Version):
+        return {'IfMatch': f'"{expected.tag}"'}
+    return {'IfNoneMatch': '*'}
+
+
+def etag_of(answer: Mapping[str, Any]) -> str:
+    """An ETag as versions hold it."""
+    return str(answer['ETag']).strip('"')
