@@ -45,6 +45,19 @@ CHANGING = (
 )
 
 
+def status_of(manager: StorageManager) -> dict[str, object]:
+    """What the root says of what is mounted: a genro_storage.mounted.TreeStatus without the process, as JSON has it."""
+    settings, used_bytes = manager.cache_usage()
+    volumes = [manager.volume(name) for name in manager.get_mount_names()]
+    return {
+        'mounts': [
+            {'name': volume.name, 'type': volume.definition.type, 'destination': volume.backend.destination}
+            for volume in volumes
+        ],
+        'cache': {'path': str(settings.path), 'limit_bytes': settings.disk_bytes, 'used_bytes': used_bytes},
+    }
+
+
 class _Thread(threading.local):
     changing = False
 
@@ -54,7 +67,7 @@ class FileSystem:
 
     def __init__(self, manager: StorageManager) -> None:
         started_ns = manager.clock.time_ns()
-        root = RootTree(started_ns)
+        root = RootTree(started_ns, lambda: status_of(manager))
         self.inodes = InodeTable(root)
         self.handles = HandleTable()
         self.backings = Backings()

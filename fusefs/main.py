@@ -19,9 +19,9 @@ from fusefs import daemon
 from fusefs.transports.devfuse.handshake import HandshakeError
 from fusefs.transports.devfuse.mounting import unmount as unmount_now
 from fusefs.transports.devfuse.options import MountError, MountOptions, parse_options
-from fusefs.trees.synthetic import PID_ATTRIBUTE
 from genro_storage import config
 from genro_storage.errors import StorageError
+from genro_storage.mounted import PID_ATTRIBUTE
 
 _MOUNT_EXAMPLES = """\
 examples:
@@ -167,7 +167,7 @@ def _make_mountpoint(mountpoint: Path) -> list[Path]:
 
 def _is_there(path: Path) -> bool:
     """Whether a name is taken. A mountpoint counts even if nobody answers for it, and is not looked at."""
-    from fusefs.transports.devfuse.mountinfo import mount_at, mounts
+    from genro_storage.mountinfo import mount_at, mounts
 
     return mount_at(path, mounts()) is not None or os.path.lexists(path)
 

@@ -15,12 +15,12 @@ from fusefs.dispatch import Dispatcher
 from fusefs.filesystem import FileSystem
 from fusefs.invalidation import Invalidations
 from fusefs.transports.devfuse.channel import DevFuseTransport
-from fusefs.transports.devfuse.mountinfo import mounts, resolve
 from fusefs.transports.devfuse.mounting import mount, unmount
 from fusefs.transports.devfuse.options import MountError, MountOptions
 from fusefs.transports.devfuse.readahead import raise_readahead
 from genro_storage.config import LocalDefinition
 from genro_storage.manager import StorageManager
+from genro_storage.mountinfo import mounts, resolve
 
 log = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +21,8 @@ from genro_storage.errors import StorageConfigError, UnknownMountError
 from genro_storage.node import StorageNode
 from genro_storage.runtime import Clock, SystemClock
 from genro_storage.volume import Volume
+from genro_storage.writing.journal import Journal
+from genro_storage.writing.journal_roots import default_root, root_of_cache
 
 #: How long close() waits for work under way, for each mount.
 CLOSE_TIMEOUT_S = 30.0
@@ -115,6 +118,12 @@ class StorageManager:
             raise UnknownMountError(f'no mount is named {name!r}; configured: {known}')
         return volume
 
+    def cache_usage(self) -> tuple[CacheSettings, int | None]:
+        """How much may be cached and where, and how many bytes are on the disk; None where nobody has counted."""
+        with self._lock:
+            settings, caches = self._settings, self._caches
+        return settings, caches.disk_used_bytes()
+
     def close(self) -> None:
         """Commit what is open, end work under way and give back connections; the manager is empty then."""
         with self._lock:
@@ -147,7 +156,11 @@ class StorageManager:
 
     def _build(self, definition: Definition, settings: CacheSettings, caches: BlockCaches) -> Volume:
         backend = registry.create(definition, self.clock)
-        return Volume(definition, backend, caches.of(definition.cache), settings.path / 'staging', self.clock)
+        root = journal_root(settings)
+        # What is written to memory or to the local disk is as safe there as it would be in a journal.
+        journal = None if backend.capabilities.instant else Journal(root, backend.destination, self.clock)
+        # Beside the journal, so that a file goes into that by a link.
+        return Volume(definition, backend, caches.of(definition.cache), root / 'staging', self.clock, journal)
 
     def _references(self) -> list[tuple[str, Any]]:
         with self._lock:
@@ -167,6 +180,13 @@ class StorageManager:
             caches.after_fork()
         for volume in self._volumes.values():
             volume.after_fork()
+
+
+def journal_root(settings: CacheSettings) -> Path:
+    """Where what waits for its upload is kept: with the cache where that was configured, else in the state folder."""
+    if settings.path == CacheSettings().path:
+        return default_root()
+    return root_of_cache(settings.path)
 
 
 def _close_all(parts: Iterable[Volume | BlockCaches]) -> None:

@@ -65,6 +65,11 @@ def decode(raw: bytes) -> str:
     return raw.decode('utf-8', 'surrogateescape')
 
 
+def is_text(path: str) -> bool:
+    """Whether all of a path is UTF-8: some backends keep no other names."""
+    return path.isascii() or not any('\udc80' <= letter <= '\udcff' for letter in path)
+
+
 def parent(path: str) -> str:
     """The path of the directory that holds this one; the root's parent is the root."""
     return path.rpartition('/')[0]

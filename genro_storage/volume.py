@@ -1,18 +1,16 @@
 """A volume: one live mount. Joins entries, reading and writing over one backend.
 
-Owns what the mount's definition promises (permissions, TTL) and when a file under change is committed, so that
-everybody in this process sees it as it is. Does not know inodes, nor nodes.
+Owns what the mount's definition promises (permissions, TTL), and that everybody in this process sees a file under
+change as it is. When that is committed is the commits' (writing/commits.py). Does not know inodes, nor nodes.
 
-Threads: safe; has no lock of its own. A staged file's lock is held across its commit and whatever else happens to its
-path, and is taken before those of the tables (docs/concurrency.md).
+Threads: safe; has no lock of its own. A staged file is kept from being committed while anything else happens to its
+path (docs/concurrency.md).
 """
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-
-import msgspec
 
 from genro_storage import paths
 from genro_storage.backends.base import ABSENT, Backend, Expected, OpensDescriptors, Prepares
@@ -26,7 +24,6 @@ from genro_storage.errors import (
     StorageExistsError,
     StorageIsADirectoryError,
     StorageNotADirectoryError,
-    StorageNotEmptyError,
     StorageNotFoundError,
     StoragePathError,
     StoragePermissionError,
@@ -43,11 +40,14 @@ from genro_storage.reading.reader import (
     LatestReader,
     Reader,
 )
-from genro_storage.runtime import Clock, WorkerPool, WouldBlock
+from genro_storage.runtime import Clock, WorkerPool
+from genro_storage.writing.commits import Commits
+from genro_storage.writing.journal import Journal
+from genro_storage.writing.moves import Moves
+from genro_storage.writing.recovery import Recovery
 from genro_storage.writing.shared import SharedFiles
 from genro_storage.writing.staging import StagedFile
-from genro_storage.writing.uploader import Uploader
-from genro_storage.writing.writer import StagedReader, Writer
+from genro_storage.writing.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +63,15 @@ class Volume:
     """One configured mount, connected when it is first used."""
 
     def __init__(
-        self, definition: Definition, backend: Backend, cache: BlockCache, staging: Path, clock: Clock
+        self,
+        definition: Definition,
+        backend: Backend,
+        cache: BlockCache,
+        staging: Path,
+        clock: Clock,
+        journal: Journal | None = None,
     ) -> None:
+        """journal: of the backend's destination; None where nothing is to outlive this process."""
         self.definition = definition
         self.name = definition.name
         self.backend = backend
@@ -74,13 +81,31 @@ class Volume:
         self.workers = WorkerPool(f'{self.name}', WORKERS)
         self._fetchers = WorkerPool(f'{self.name}-fetch', FETCHERS)
         self._fetcher = Fetcher(backend, cache, self._fetchers, definition.timeout_s)
-        self._uploader = Uploader(backend, clock)
         self._entries = EntryCache(definition.ttl_s, clock)
         self._listings = Listings(backend, self._entries, self._fetchers, definition.ttl_s, definition.timeout_s)
         self._neighbours = Neighbours(self._fetcher, self._entries)
         self._staging = staging
         self.clock = clock
         self._files = SharedFiles()
+        self._journal = journal
+        self._commits = Commits(definition, backend, self._files, self._entries, journal, clock, self._reader)
+        self._moves = Moves(self.name, backend, self._files, self._entries, self._commits, journal, clock)
+        # Who may not write takes over nothing that others have promised.
+        self._recovery = (
+            Recovery(
+                self.name,
+                backend,
+                self._files,
+                self._commits,
+                self._moves,
+                journal,
+                staging,
+                clock,
+                self._reader,
+            )
+            if journal is not None and definition.permissions is not Permissions.READONLY
+            else None
+        )
 
     def __repr__(self) -> str:
         return f'Volume({self.name!r}, {self.backend.destination!r})'
@@ -95,9 +120,13 @@ class Volume:
             self._listings,
             self._neighbours,
             self._files,
+            self._commits,
+            self._journal,
+            self._recovery,
         )
         for part in parts:
-            part.after_fork()
+            if part is not None:
+                part.after_fork()
 
     def prepare(self) -> None:
         """Load what the first request needs, connecting nowhere; what cannot be loaded is told to that request."""
@@ -107,16 +136,30 @@ class Volume:
             except StorageError as error:
                 log.info('%s: %s', self.name, error)
 
+    def adopt(self) -> None:
+        """Take over what processes that are gone have promised for this destination; at once, and once.
+
+        Everything that looks or writes here does it first. What is found is seen from then on, and uploaded.
+        """
+        if self._recovery is not None:
+            self._recovery.adopt()
+
     # Looking
 
     def find(self, path: str) -> Known:
         """What is at a path, or that nothing is, and for how long to believe it. Raises what the backend raises."""
+        self.adopt()
         staged = self._files.find(path)
         if staged is not None:
             return Known(_entry_of(staged), 0.0)
         if self.backend.capabilities.instant:
             return Known(self._ask(path), self.definition.ttl_s)
-        return self._entries.find(path) or self._ask_anew(path)
+        known = self._entries.find(path)
+        if known is None or (known.entry is None and not paths.is_text(path)):
+            known = self._ask_anew(path)  # of a name that is no text the backend is to say whether it can be there
+        if known.entry is None and self._files.are_below(path):
+            return Known(Entry(paths.basename(path), Kind.DIRECTORY), 0.0)  # it comes with what is to be in it
+        return known
 
     def stat(self, path: str) -> Entry:
         """What is at a path. Raises StorageNotFoundError."""
@@ -130,18 +173,20 @@ class Volume:
 
         Raises StorageNotFoundError, StorageNotADirectoryError.
         """
+        self.adopt()
         # Before the backend is asked: one that is committed and closed meanwhile might be in neither.
-        staged = self._files.inside(path)
-        if self.backend.capabilities.instant:
-            listed = list(self.backend.list_directory(path)), self.definition.ttl_s
-        else:
-            listed = self._listings.of(path)
-            self._neighbours.listed(path, listed[0])
+        staged, implied = self._files.inside(path)
+        try:
+            listed = self._list(path)
+        except StorageNotFoundError:
+            if not path or not (staged or implied):
+                raise
+            listed = [], 0.0  # it comes with what is to be in it
         staged = [file for file in staged if not file.orphaned and paths.parent(file.path) == path]
-        if not staged:
+        if not staged and not implied:
             return listed
-        merged = {entry.name: entry for entry in listed[0]} | {paths.basename(f.path): _entry_of(f) for f in staged}
-        return list(merged.values()), 0.0
+        merged = {name: Entry(name, Kind.DIRECTORY) for name in implied} | {entry.name: entry for entry in listed[0]}
+        return list((merged | {paths.basename(file.path): _entry_of(file) for file in staged}).values()), 0.0
 
     def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
         """Have a callback told each path at which something has changed: by us, or elsewhere as we find out.
@@ -199,6 +244,7 @@ class Volume:
         Raises StorageNotFoundError (not create), StorageExistsError (exclusive), StorageIsADirectoryError.
         """
         self.require(Permissions.READWRITE, path)
+        self.adopt()
         shared = self._files.join(path)
         if shared is None:
             staged = self._stage(path, create=create, exclusive=exclusive, truncate=truncate)
@@ -206,9 +252,15 @@ class Volume:
             if shared is not staged:
                 staged.close()
         elif exclusive:
-            self._release(shared)
+            self._commits.release(shared)
             raise StorageExistsError(f'{self.name}:{path} exists')
-        writer = Writer(shared, append=append, commit=self._commit, release=self._release)
+        writer = Writer(
+            shared,
+            append=append,
+            flush=self._commits.flush,
+            sync=self._commits.commit,
+            release=self._commits.release,
+        )
         if truncate and writer.size_bytes:
             try:
                 writer.truncate(0)
@@ -234,9 +286,10 @@ class Volume:
         Raises StorageNotFoundError (not create), StorageIsADirectoryError.
         """
         self.require(Permissions.READWRITE, path)
+        self.adopt()
         staged = self._files.find(path)
         if staged is not None:
-            self._commit(staged)
+            self._commits.commit(staged)
         # Anew: to begin with what somebody else has replaced would only end in a conflict.
         entry = self._ask_anew(path).entry
         if entry is None and not create:
@@ -244,6 +297,17 @@ class Volume:
         if entry is not None and entry.is_directory:
             raise StorageIsADirectoryError(f'{self.name}:{path} is a directory')
         return self._write_privately(path, entry, ABSENT if entry is None else entry.version)
+
+    def sync(self, path: str) -> None:
+        """Have everything committed that waits at or below a path. Raises the first failure once all were tried."""
+        self.adopt()
+        if self._journal is not None or self._files.all():
+            self._commits.commit_all(self._files.below(path))
+
+    def retry_parked(self, path: str) -> None:
+        """Try again to commit what was refused to somebody at or below a path, and kept. Raises the first failure."""
+        if self._recovery is not None:
+            self._recovery.retry_parked(path)
 
     # Changing names
 
@@ -260,6 +324,8 @@ class Volume:
         with self._doubting(path):
             self.backend.make_directory(path)
         self._entries.changed(path, Entry(paths.basename(path), Kind.DIRECTORY, mtime_ns=mtime_ns), asked)
+        # Who makes a directory fills it: that nothing is in it yet need not be asked for each new name.
+        self._entries.learn_listing(path, (), self._entries.asking())
 
     def remove_file(self, path: str, *, expected: Version | None = None) -> None:
         """Remove a file; handles that have it open go on. Raises StorageNotFoundError, StorageIsADirectoryError.
@@ -267,16 +333,19 @@ class Volume:
         With a version, only that one, as far as can be told: raises StorageConflictError.
         """
         self.require(Permissions.DELETE, path)
+        self.adopt()
         with self._files.holding(path) as staged:
+            if staged is not None:
+                staged.complete()  # who has it open reads on
             asked = self._entries.asking()
-            with self._doubting(path):
+            with self._doubting(path), self._commits.removing(staged) if staged else nullcontext():
                 if expected is not None and staged is None and self.backend.stat(path).version != expected:
                     raise StorageConflictError(f'{self.name}:{path} has changed meanwhile, and stays')
-                # Of a file under change there need be nothing yet, or no more.
-                with suppress(*[StorageNotFoundError] if staged else []):
-                    self.backend.remove_file(path)
-            if staged is not None:
-                self._files.orphan(staged)
+                if staged is None or staged.expected is not ABSENT or staged.progress.may_have_arrived:
+                    # Of a file under change there need be nothing any more.
+                    with suppress(*[StorageNotFoundError] if staged else []):
+                        known = self._entries.has_file(path), self._entries.has_others(path)
+                        self.backend.remove_file(path, seen=known[0], beside=known[1])
             self._entries.changed(path, None, asked)
 
     def remove_directory(self, path: str) -> None:
@@ -285,7 +354,8 @@ class Volume:
         Raises StorageNotEmptyError, StorageNotFoundError, StorageNotADirectoryError.
         """
         self.require_removable(path)
-        self._refuse_files_below(path)
+        self.adopt()
+        self._moves.refuse_files_below(path)
         asked = self._entries.asking()
         with self._doubting(path):
             self.backend.remove_directory(path)
@@ -303,31 +373,16 @@ class Volume:
             return
         if paths.is_within(target, source):
             raise StoragePathError(f'{self.name}:{source} cannot move into itself, to {target!r}')
-        with self._files.holding_all(source, target) as files:
-            self._refuse_files_below(target)
-            moving = [file for file in files if paths.is_within(file.path, source)]
-            replaced = [file for file in files if file.path == target]
-            for staged in files:
-                # What is replaced, only if it is nowhere yet: the backend is to decide whether it may be.
-                if staged in moving or staged.expected is ABSENT:
-                    self._commit(staged)
-            current = [self._is_current(staged) for staged in moving]
-            try:
-                self.backend.rename(source, target)
-            finally:
-                self._entries.forget(source)
-                self._entries.forget(target)
-            for staged in replaced:
-                self._files.orphan(staged)
-            for staged, rebased in zip(moving, current, strict=True):
-                self._follow(staged, target + staged.path.removeprefix(source), rebased=rebased)
+        self.adopt()
+        self._moves.rename(source, target)
 
     def copy(self, source: str, target: str) -> None:
         """Copy a file inside the backend. Raises StorageUnsupportedError where it cannot."""
         self.require(Permissions.READWRITE, target)
+        self.adopt()
         staged = self._files.find(source)
         if staged is not None:
-            self._commit(staged)
+            self._commits.commit(staged)
         asked = self._entries.asking()
         with self._doubting(target):
             entry = self.backend.copy(source, target)
@@ -343,25 +398,37 @@ class Volume:
             if staged is not None:
                 staged.set_mtime(mtime_ns)
             if staged is None or not staged.dirty:
-                current = staged is not None and self._is_current(staged)
+                current = staged is not None and self._commits.is_current(staged)
                 try:
                     self.backend.set_mtime(path, mtime_ns)
                 finally:
                     self._entries.doubt(path)
                 if staged is not None and current:
-                    self._rebase(staged)  # a weak version is made of the time
+                    self._commits.rebase(staged)  # a weak version is made of the time
         return True
 
     def close(self, timeout_s: float) -> bool:
-        """Let work under way end, commit what is still open, and give back connections; whether all of it ended."""
+        """Let work under way end, commit what is still open, and give back connections; whether all of it ended.
+
+        What cannot be committed by then stays in the journal.
+        """
         ended = self.workers.close(timeout_s)
         for staged in self._files.all():
             try:
-                self._commit(staged)
-            except StorageError:
-                log.exception('%s:%s could not be committed at the end', self.name, staged.path)
-                self._keep(staged)
+                self._commits.flush(staged)
+            except StorageError as error:
+                log.error('%s:%s could not be committed at the end: %s', self.name, staged.path, error)
+                self._commits.park(staged)
+        left = self._commits.drain()
+        if left:
+            log.error('%s: %d files are not uploaded and wait in the journal (genro-storage status)', self.name, left)
+        if self._recovery is not None:
+            self._recovery.drain(self.definition.timeout_s)
+            ended = self._recovery.close(timeout_s) and ended
+        ended = self._commits.close(timeout_s) and ended
         ended = self._fetchers.close(timeout_s) and ended
+        if self._journal is not None:
+            self._journal.close()
         self.backend.close()
         return ended
 
@@ -380,6 +447,13 @@ class Volume:
             raise StoragePermissionError(f'{self.name}: the root of a mount can be neither removed nor renamed')
 
     # Inside
+
+    def _list(self, path: str) -> tuple[list[Entry], float]:
+        if self.backend.capabilities.instant:
+            return list(self.backend.list_directory(path)), self.definition.ttl_s
+        listed = self._listings.of(path)
+        self._neighbours.listed(path, listed[0])
+        return listed
 
     def _ask(self, path: str) -> Entry | None:
         try:
@@ -414,8 +488,9 @@ class Volume:
         return BlockReader(path, entry, self._fetcher, lambda: self._entries.doubt(path))
 
     def _open_known(self, path: str) -> tuple[Entry, Reader]:
-        if (staged := self._files.join(path)) is not None:
-            return _entry_of(staged), StagedReader(staged, self._release)
+        self.adopt()
+        if (reader := self._commits.open_reader(path)) is not None:
+            return _entry_of(reader.staged), reader
         entry = self._file(path)
         return entry, self._reader(path, entry)
 
@@ -433,7 +508,7 @@ class Volume:
         staged = self._staged(path, None if truncate else entry, ABSENT if entry is None else entry.version)
         if exclusive:
             try:
-                self._commit(staged, keep_conflict=False)
+                self._commits.commit(staged, keep_conflict=False)
             except BaseException:
                 staged.close()
                 raise
@@ -445,84 +520,17 @@ class Volume:
             return StagedFile(path, self._staging, self.clock, expected, base, based_on.mtime_ns)
         staged = StagedFile(path, self._staging, self.clock, expected, None)
         staged.touch()
+        self._commits.watch(staged)
         return staged
 
     def _write_privately(self, path: str, based_on: Entry | None, expected: Expected) -> Writer:
         return Writer(
             self._staged(path, based_on, expected),
             append=False,
-            commit=lambda staged: self._commit(staged, keep_conflict=False),
-            release=lambda staged: staged.close(),
+            flush=self._commits.flush_private,
+            sync=self._commits.flush_private,
+            release=self._commits.release_private,
         )
-
-    def _commit(self, staged: StagedFile, *, keep_conflict: bool = True) -> None:
-        with staged.lock:
-            asked = self._entries.asking()
-            try:
-                entry = self._uploader.commit(staged, keep_conflict=keep_conflict)
-                if entry is not None:
-                    entry = self._with_mtime(staged, entry)
-            except WouldBlock:
-                raise
-            except BaseException as error:
-                staged.failed = True
-                self._entries.doubt(staged.path)
-                if isinstance(error, StorageConflictError) and not staged.dirty:
-                    # Kept beside the winner, which is what everybody else sees from now on.
-                    self._files.withdraw(staged)
-                raise
-            staged.failed = False
-            if entry is not None:
-                staged.mtime_ns = entry.mtime_ns  # what everybody sees once the last handle is gone, they see now
-                self._files.detach(staged.path, unless=staged)
-                self._entries.changed(staged.path, entry, asked)
-
-    def _with_mtime(self, staged: StagedFile, entry: Entry) -> Entry:
-        """The entry of what was committed, once it has the time that somebody set."""
-        if not (staged.keeps_mtime and self.backend.capabilities.stores_mtime):
-            return entry
-        self.backend.set_mtime(staged.path, staged.mtime_ns)
-        if entry.version is not None and entry.version.strong:
-            return msgspec.structs.replace(entry, mtime_ns=staged.mtime_ns)
-        entry = self.backend.stat(staged.path)  # a weak version is made of the time
-        staged.expected = entry.version
-        return entry
-
-    def _release(self, staged: StagedFile) -> None:
-        if self._files.leave(staged):
-            if staged.dirty and staged.failed and not staged.orphaned:
-                self._keep(staged)
-            staged.close()
-
-    def _keep(self, staged: StagedFile) -> None:
-        """Save bytes whose commit failed, under a name of their own, and say where. Never raises."""
-        try:
-            kept = staged.keep()
-        except StorageError:
-            log.exception('%s:%s is not committed, and what was written could not be kept', self.name, staged.path)
-        else:
-            log.error('%s:%s is not committed; what was written is kept in %s', self.name, staged.path, kept)
-
-    def _is_current(self, staged: StagedFile) -> bool:
-        """Whether a file under change is based on what is there; if not, its next commit must find that out."""
-        return self.backend.stat(staged.path).version == staged.expected
-
-    def _follow(self, staged: StagedFile, path: str, *, rebased: bool) -> None:
-        """A file under change has moved; if it was current, its base is what the move made of that."""
-        self._files.move(staged, path)
-        # If nobody can say now, the next commit will find out.
-        with suppress(StorageError):
-            if rebased:
-                self._rebase(staged)
-
-    def _rebase(self, staged: StagedFile) -> None:
-        entry = self.backend.stat(staged.path)
-        staged.rebase(entry.version, self._reader(staged.path, entry))
-
-    def _refuse_files_below(self, directory: str) -> None:
-        # They may be nowhere yet but here, so that the backend finds the directory empty.
-        if self._files.are_below(directory):
-            raise StorageNotEmptyError(f'{self.name}:{directory} is not empty: a file in it is open')
 
     @contextmanager
     def _doubting(self, path: str) -> Iterator[None]:

@@ -3,8 +3,7 @@
 Reads the kernel's table of mounts and never looks at what is mounted. Threads: safe, without state.
 """
 
-from fusefs.transports.devfuse.mountinfo import MountInfo, mounts
-from fusefs.transports.devfuse.mounting import FSTYPE
+from genro_storage.mountinfo import MountInfo, mounts
 
 #: File systems whose attributes the kernel may hold for longer than they are true.
 _NETWORK = frozenset({'nfs', 'nfs4', 'cifs', 'smb3', 'ceph', '9p', 'afs', 'lustre', 'glusterfs', 'ocfs2', 'gfs2'})
@@ -18,7 +17,7 @@ def mount_of_device(device: tuple[int, int]) -> MountInfo | None:
 
 def is_ours(mount: MountInfo | None) -> bool:
     """Whether genro-storage is mounted there, by this process or another."""
-    return mount is not None and mount.fstype == FSTYPE
+    return mount is not None and mount.is_ours
 
 
 def is_network(mount: MountInfo | None) -> bool:

@@ -5,17 +5,16 @@ nothing changes after the start.
 """
 
 import errno
+import json
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from fusefs import ops
 from fusefs.handles import Item, OpenDirectory, OpenFile
 from fusefs.inodes import Inode, InodeTable
 from fusefs.trees.base import Tree, refuse
-
-#: Readable by name and not listed: the process that serves, for genro-umount to wait for.
-PID_ATTRIBUTE = 'user.genro.pid'
+from genro_storage.mounted import ATTRIBUTE_BYTES, PID_ATTRIBUTE, STATUS_ATTRIBUTE
 
 
 def directory_attributes(ino: int, now_ns: int) -> ops.Attributes:
@@ -48,8 +47,10 @@ class EmptyTree(Tree):
 class RootTree(Tree):
     """The root of the mounted tree: one directory for each mount."""
 
-    def __init__(self, now_ns: int) -> None:
+    def __init__(self, now_ns: int, status: Callable[[], Mapping[str, object]] = dict) -> None:
+        """``status``: what TreeStatus has besides the process, as JSON has it; it must not wait for anything."""
         self._now_ns = now_ns
+        self._status = status
         self._inodes: InodeTable | None = None
         self._mounts: dict[str, Inode] = {}
 
@@ -77,6 +78,11 @@ class RootTree(Tree):
     def get_xattr(self, inode: Inode, name: str) -> bytes:
         if name == PID_ATTRIBUTE:
             return str(os.getpid()).encode()
+        if name == STATUS_ATTRIBUTE:
+            status = json.dumps({'pid': os.getpid(), **self._status()}).encode()
+            if len(status) > ATTRIBUTE_BYTES:
+                refuse(errno.E2BIG)
+            return status
         refuse(errno.ENODATA)
 
     def _items(self) -> Sequence[Item]:

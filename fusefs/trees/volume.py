@@ -25,6 +25,7 @@ from genro_storage.cache.entries import Known
 from genro_storage.config import Permissions
 from genro_storage.entry import Entry, Kind
 from genro_storage.errors import StorageNotFoundError, StorageReadOnlyError, StorageUnavailableError
+from genro_storage.mounted import RETRY_ATTRIBUTE
 from genro_storage.volume import Volume
 
 #: What statfs says of a backend that knows no bounds: 1 PiB, all free, so that programs which check go on.
@@ -77,6 +78,15 @@ class VolumeTree(Tree):
         parent_ino = self._ino(paths.parent(path))
         own_ino = self._ino(path)
         return OpenDirectory(own_ino, parent_ino, lambda: self._items(inode))
+
+    def sync_directory(self, inode: Inode) -> None:
+        # Who syncs a directory wants all that is in it on the backend; to wait for names alone would help nobody here.
+        self._volume.sync(self._path(inode))
+
+    def set_xattr(self, inode: Inode, request: ops.Setxattr) -> None:
+        if request.name != RETRY_ATTRIBUTE:
+            refuse(errno.ENOTSUP)
+        self._volume.retry_parked(self._path(inode))
 
     def statfs(self, inode: Inode) -> ops.StatfsReply:
         usage = self._volume.usage()

@@ -55,8 +55,7 @@ class VolumeFile:
         self._clock = clock
         self._open_complete = open_complete
         self._is_certain = is_certain
-        #: What a reader shows; None of a file under change, which all who have it open share.
-        self.version = None if isinstance(handle, Writer | StagedReader) or entry is None else entry.version
+        self._version = None if isinstance(handle, Writer) or entry is None else entry.version
         self._mtime_ns = clock.time_ns() if entry is None else entry.mtime_ns
 
     def read(self, offset: int, size_bytes: int) -> ops.Data:
@@ -76,24 +75,29 @@ class VolumeFile:
     def flush(self) -> None:
         if not isinstance(self._handle, Writer):
             return
-        if self._handle.size_bytes > SOON_COMMITTED_BYTES:
-            about_to_block()
+        self._leave_to_workers_if_large()
         self._handle.flush()
 
     def fsync(self, *, data_only: bool) -> None:
-        # sync(1) opens a file to read, and what it is asked about are the bytes of whoever writes it.
+        # sync(1) opens a file to read, and asks about the bytes of whoever writes it, or has written it.
         for file in [self, *self.inode.files]:
-            if isinstance(file, VolumeFile) and file.is_writer:
-                file.flush()
+            if isinstance(file, VolumeFile) and isinstance(file._handle, Writer | StagedReader):
+                file._leave_to_workers_if_large()
+                file._handle.sync()
                 return
 
     def release(self) -> None:
-        if self.is_writer and self._handle.size_bytes > SOON_COMMITTED_BYTES:
-            about_to_block()
+        if self.is_writer:
+            self._leave_to_workers_if_large()
         self._handle.close()
 
     def fileno(self) -> None:
         return None
+
+    @property
+    def version(self) -> Version | None:
+        """What a reader shows; None of a file under change, which all who have it open share."""
+        return self._handle.version if isinstance(self._handle, StagedReader) else self._version
 
     @property
     def content(self) -> Version | None:
@@ -102,7 +106,8 @@ class VolumeFile:
     @property
     def stamp(self) -> Version | None:
         # A weak version may stay what it was while the bytes change.
-        return self.version if self._is_certain and self.version is not None and self.version.strong else None
+        is_fixed = self._is_certain and not isinstance(self._handle, StagedReader)
+        return self.version if is_fixed and self.version is not None and self.version.strong else None
 
     @property
     def is_read_only(self) -> bool:
@@ -120,6 +125,10 @@ class VolumeFile:
     def is_writer(self) -> bool:
         """Whether it was opened to write."""
         return isinstance(self._handle, Writer)
+
+    def _leave_to_workers_if_large(self) -> None:
+        if self._handle.size_bytes > SOON_COMMITTED_BYTES:
+            about_to_block()
 
     def _changes(self) -> None:
         self.inode.pages = None

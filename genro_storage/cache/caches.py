@@ -22,15 +22,18 @@ class BlockCaches:
 
     def __init__(self, settings: CacheSettings, clock: Clock) -> None:
         self._memory = MemoryBlockCache(settings.memory_bytes)
-        self._tiered = TieredBlockCache(
-            self._memory, DiskBlockCache(Path(settings.path) / 'blocks', settings.disk_bytes, clock=clock)
-        )
+        self._disk = DiskBlockCache(Path(settings.path) / 'blocks', settings.disk_bytes, clock=clock)
+        self._tiered = TieredBlockCache(self._memory, self._disk)
 
     def of(self, mode: CacheMode) -> BlockCache:
         """The cache of a mount."""
         if mode is CacheMode.DISK:
             return self._tiered
         return self._memory if mode is CacheMode.MEMORY else MemoryBlockCache(READ_AHEAD_BYTES)
+
+    def disk_used_bytes(self) -> int | None:
+        """What all processes together have on the disk; None where nobody has counted since the machine started."""
+        return self._disk.size_bytes
 
     def after_fork(self) -> None:
         """Begin anew in a forked child."""

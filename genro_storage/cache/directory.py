@@ -8,12 +8,11 @@ uses them they are the first to be evicted. Pure but for the making of directori
 import contextlib
 import hashlib
 import os
-import stat
 import struct
 from pathlib import Path
 from typing import NamedTuple
 
-from genro_storage.errors import StoragePermissionError
+from genro_storage.local_disk import private_directory
 
 #: Changes whenever the layout of one of them does.
 FORMAT = 2
@@ -55,18 +54,6 @@ def make_parent(root: Path, name: str) -> None:
     private_directory(root)
     with contextlib.suppress(FileExistsError):
         os.mkdir(f'{root}/{name[:2]}', 0o700)
-
-
-def private_directory(path: Path) -> None:
-    """Make a directory, mode 0700. Raises StoragePermissionError if it is somebody else's, OSError."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = path.stat()
-    if found.st_uid != os.geteuid():
-        raise StoragePermissionError(
-            f'{path} belongs to user {found.st_uid}: set cache: path: to a folder of your own; nothing is kept on disk'
-        )
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        path.chmod(0o700)
 
 
 def open_unstamped(path: str, flags: int) -> int:

@@ -39,11 +39,15 @@ class Asked(NamedTuple):
 class _Fact(NamedTuple):
     entry: Entry | None
     expires: float
+    #: False of what we have put: all is known but its time, which nobody has told yet.
+    timed: bool = True
 
 
 class _Listing(NamedTuple):
     entries: dict[str, Entry]
     expires: float
+    #: Names that are there, but whose times nobody has told yet.
+    untimed: set[str]
 
 
 class _Facts(LRUCache[str, _Fact]):
@@ -113,17 +117,43 @@ class EntryCache:
             now = self._clock.monotonic()
             fact = self._facts.get(path)
             if fact is not None and fact.expires > now:
-                return Known(fact.entry, fact.expires - now)
+                return Known(fact.entry, fact.expires - now) if fact.timed else None
             if path and (listing := self._listings.get(paths.parent(path))) is not None and listing.expires > now:
-                return Known(listing.entries.get(paths.basename(path)), listing.expires - now)
+                name = paths.basename(path)
+                if name not in listing.untimed:
+                    return Known(listing.entries.get(name), listing.expires - now)
             return None
+
+    def has_others(self, path: str) -> bool:
+        """Whether the directory of a path is known to have other entries."""
+        with self._lock:
+            listing = self._listings.get(paths.parent(path))
+            if listing is None or listing.expires <= self._clock.monotonic():
+                return False
+            return len(listing.entries) > (paths.basename(path) in listing.entries)
+
+    def has_file(self, path: str) -> bool:
+        """Whether a file is known to be at a path, be its time unknown."""
+        with self._lock:
+            now = self._clock.monotonic()
+            fact = self._facts.get(path)
+            listing = self._listings.get(paths.parent(path))
+            if fact is not None and fact.expires > now:
+                entry = fact.entry
+            elif listing is not None and listing.expires > now:
+                entry = listing.entries.get(paths.basename(path))
+            else:
+                entry = None
+            return entry is not None and entry.is_file
 
     def list_directory(self, path: str) -> tuple[list[Entry], float] | None:
         """The entries of a directory and their remaining TTL, if a listing is fresh."""
         with self._lock:
             listing = self._listings.get(path)
             remaining_s = listing.expires - self._clock.monotonic() if listing is not None else 0
-            return (list(listing.entries.values()), remaining_s) if listing is not None and remaining_s > 0 else None
+            if listing is None or remaining_s <= 0 or listing.untimed:
+                return None
+            return list(listing.entries.values()), remaining_s
 
     def asking(self) -> Asked:
         """Call before asking the backend; this goes into learn and learn_listing with the answer.
@@ -142,6 +172,7 @@ class EntryCache:
             if self._contradicts(path, entry):
                 changed.append(path)
             self._facts[path] = fact
+            self._learn_time(path, entry)
             return max(0.0, fact.expires - self._clock.monotonic())
 
     def learn_listing(self, path: str, entries: Iterable[Entry], asked: Asked) -> float:
@@ -149,16 +180,17 @@ class EntryCache:
         with self._telling() as changed:
             if self._overtaken(path, asked):
                 return 0.0
-            listing = _Listing({entry.name: entry for entry in entries}, asked.at_s + self._ttl_s)
+            listing = _Listing({entry.name: entry for entry in entries}, asked.at_s + self._ttl_s, set())
             changed.extend(self._contradicted(path, listing.entries))
             for name in list(self._facts.names(path)):
                 del self._facts[paths.child(path, name)]
             self._keep(path, listing)
             return max(0.0, listing.expires - self._clock.monotonic())
 
-    def changed(self, path: str, entry: Entry | None, asked: Asked) -> None:
+    def changed(self, path: str, entry: Entry | None, asked: Asked, *, timed: bool = True) -> None:
         """We made, replaced (entry) or removed (None) what is at a path; the listing of its directory follows.
 
+        Not ``timed``: all is known of the entry but its time, which whoever looks at it asks for.
         ``asked``: from asking(), before the backend was told to. Of two changes that were under way at once nobody
         knows which came last, so the path is asked for again.
         """
@@ -170,12 +202,17 @@ class EntryCache:
                 self._facts.pop(path, None)
                 self._listings.pop(paths.parent(path), None)
             else:
-                self._facts[path] = _Fact(entry, self._clock.monotonic() + self._ttl_s)
-                self._follow(path, entry)
+                self._facts[path] = _Fact(entry, self._clock.monotonic() + self._ttl_s, timed)
+                self._follow(path, entry, timed=timed)
             if entry is None:
                 self._listings.pop(path, None)
             else:
                 self._parents_appeared(path)
+
+    def tell(self, path: str) -> None:
+        """Something is at a path for those who share this mount, and nothing new on the backend yet."""
+        with self._telling() as changed:
+            changed.append(path)
 
     def doubt(self, path: str) -> None:
         """Ask again about one path, its entries and its siblings: something happened there, and nobody knows what."""
@@ -229,7 +266,14 @@ class EntryCache:
         every = ((paths.child(directory, name), entries.get(name)) for name in sorted(names))
         return [path for path, entry in every if self._contradicts(path, entry)]
 
-    def _follow(self, path: str, entry: Entry | None) -> None:
+    def _learn_time(self, path: str, entry: Entry | None) -> None:
+        """What a stat tells of a name completes a listing that lacks its time."""
+        listing, name = self._listings.get(paths.parent(path)), paths.basename(path)
+        if path and listing is not None and name in listing.untimed and entry is not None:
+            listing.untimed.discard(name)
+            listing.entries[name] = entry
+
+    def _follow(self, path: str, entry: Entry | None, *, timed: bool) -> None:
         """Keep the listing of a directory right, while there is one to believe."""
         directory, name = paths.parent(path), paths.basename(path)
         listing = self._listings.get(directory)
@@ -237,11 +281,15 @@ class EntryCache:
             return
         if listing.expires <= self._clock.monotonic():
             del self._listings[directory]
-        elif entry is None:
+            return
+        listing.untimed.discard(name)
+        if entry is None:
             listing.entries.pop(name, None)
-        else:
-            listing.entries[name] = entry
-            self._keep(directory, listing)
+            return
+        listing.entries[name] = entry
+        if not timed:
+            listing.untimed.add(name)
+        self._keep(directory, listing)
 
     def _parents_appeared(self, path: str) -> None:
         """A put makes the directories above it; what says that one of them is not there is wrong now."""

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from genro_storage.cache.cached_file import unlink
-from genro_storage.cache.directory import DATA, OPEN_FLAGS, SMALL, SUMS, private_directory
+from genro_storage.cache.directory import DATA, OPEN_FLAGS, SMALL, SUMS
+from genro_storage.local_disk import private_directory
 
 
 class Stored(NamedTuple):

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from genro_storage.cache.directory import OPEN_FLAGS, private_directory
+from genro_storage.cache.directory import OPEN_FLAGS
+from genro_storage.local_disk import private_directory
 from genro_storage.runtime import Clock
 
 #: Whatever makes the count drift (a killed process, files removed by hand) is mended after this time at the latest.

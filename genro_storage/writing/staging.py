@@ -1,36 +1,57 @@
 """A staged file: what is being written, on the local disk, until it is committed.
 
-Owns the bytes and what they are based on. The base of a rewritten file is fetched when it is first needed, and not at
-all when it is truncated first. Does not know about backends: the base comes as a Reader.
+Owns which bytes are here, which are only in the version it is based on (*missing*) and which equal that version
+(*unchanged*, the missing ones among them). A write fetches nothing: it takes its range out of both. What is missing is
+read through the base and not stored, except for a small base, which the first write brings here as a whole, so that a
+conflict can keep a copy of everything. Does not know about backends: the base comes as a Reader.
 
-Threads: safe. ``lock`` may be held across I/O (docs/concurrency.md); plain attributes are read without it.
+Threads: safe. ``lock`` is held while bytes change, not while a base is read for a reader or a snapshot is stored, which
+``committing`` is for (docs/concurrency.md). Where nothing is missing, reads take no lock; plain attributes never do.
+
+Snapshots share the content with the file. A write below the size of one that is open goes to a copy of the content,
+which is the file's from then on; behind all of them it goes to the same content, so that appending copies nothing.
 """
 
 import errno
 import os
-import secrets
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Protocol
 
 from genro_storage.backends.base import Expected
-from genro_storage.errors import (
-    StorageConflictError,
-    StorageError,
-    StorageIOError,
-    StorageNoSpaceError,
-    StoragePermissionError,
-)
+from genro_storage.entry import Extent, Version
+from genro_storage.errors import StorageIOError
+from genro_storage.local_disk import local_disk_errors
 from genro_storage.reading.reader import Reader
 from genro_storage.runtime import Clock, HandleLock
+from genro_storage.writing.content import Content
+from genro_storage.writing.extents import Extents
+from genro_storage.writing.progress import Progress
+from genro_storage.writing.snapshot import EXTENTS_MAX, Base, Snapshot, base_gone, pieced, steps
 
-#: One step of fetching a base: long enough for the reader's window to open, small enough to keep memory flat.
-_STEP_BYTES = 4 << 20
+#: A base up to here is fetched by the first write that leaves some of it: one request, which most commits would make.
+SMALL_BASE_BYTES = 1 << 20
+
+
+class Watch(Protocol):
+    """Who is told of each change, under the file's lock."""
+
+    def wrote(self, start: int, end: int) -> None:
+        """Bytes were written."""
+
+    def cut(self, size_bytes: int) -> None:
+        """The file was cut off or lengthened to this length."""
+
+
+class Freezes(Protocol):
+    """A handle that reads a file while it is written."""
+
+    def freeze(self) -> None:
+        """Show what is there now from now on. Idempotent."""
 
 
 class StagedFile:
-    """One file under change, shared by all its write handles. A Source for ``put``."""
+    """One file under change, shared by all its write handles."""
 
     def __init__(
         self,
@@ -40,55 +61,125 @@ class StagedFile:
         expected: Expected,
         base: Reader | None,
         mtime_ns: int | None = None,
+        *,
+        content: Content | None = None,
     ) -> None:
-        """``mtime_ns``: of the base, until something is written; now, where there is none."""
+        """``mtime_ns``: of the base, until something is written; now, where there is none. content: empty by default.
+
+        Raises StorageNoSpaceError, StorageIOError, StoragePermissionError.
+        """
         self.path = path
         self.lock = HandleLock()
+        #: One commit, rename or removal of this file at a time: may be held across I/O, and is taken before ``lock``.
+        self.committing = HandleLock()
         self._directory = directory
         self._clock = clock
-        self._descriptor, self._name = _create(directory)
         # Changed only under lock; read without.
         self.expected = expected
         self.size_bytes = base.size_bytes if base else 0
         self.mtime_ns = clock.time_ns() if mtime_ns is None else mtime_ns
-        self.dirty = False
-        self.failed = False  # the last commit failed: what is dirty was acknowledged, and lives only here
         self.keeps_mtime = False  # mtime_ns was set by somebody, and is not just when it was written
-        self._base = base
+        self.changes = 0
+        self._committed = 0
+        self._content: Content | None = content or Content.create(directory)
+        self._base = Base(base) if base else None
+        # Guarded by lock. ``_missing`` only shrinks, and what is taken out of it is in ``_content`` by then.
+        self._missing = Extents([Extent(0, self.size_bytes)])
+        self._unchanged = self._missing.copy()
+        self._snapshots: list[Snapshot] = []  # those that may be open
+        self.watch: Watch | None = None
+        #: How far it is on its way to being an object, for whoever sees to that.
+        self.progress = Progress()
         # Guarded by the lock of SharedFiles.
         self.handles = 0
+        self.writers = 0  # those of them that write
+        self.readers: tuple[Freezes, ...] = ()  # those that read what is being written; replaced as a whole
+        self.waiting = False
         self.orphaned = False
 
-    def fileno(self) -> int:
-        """The descriptor of the staged bytes. See Source."""
-        return self._descriptor
+    @classmethod
+    def recovered(
+        cls,
+        path: str,
+        directory: Path,
+        clock: Clock,
+        descriptor: int,
+        *,
+        size_bytes: int,
+        mtime_ns: int,
+        keeps_mtime: bool,
+        expected: Expected,
+        missing: Iterable[Extent],
+        base: Reader | None,
+    ) -> 'StagedFile':
+        """One that begins with what another process has acknowledged, and is dirty.
+
+        The descriptor becomes its own and is only read from: the file that it leads to may still be needed as it is.
+        Without a base, what is missing cannot be read.
+        """
+        staged = cls(path, directory, clock, expected, base, mtime_ns, content=Content.adopted(descriptor, directory))
+        staged.size_bytes = size_bytes
+        staged.keeps_mtime = keeps_mtime
+        staged.changes = 1
+        staged._missing = Extents(missing)
+        staged._unchanged = staged._missing.copy()
+        staged._let_go_of_base()
+        return staged
+
+    @property
+    def dirty(self) -> bool:
+        """Whether anything has changed since the last snapshot that was committed."""
+        return self.changes != self._committed
 
     def read(self, offset: int, size_bytes: int) -> bytes:
-        """Bytes as they are now, written or not yet fetched. See Source."""
-        if self._base is not None:  # otherwise without the lock, which a commit holds while others read
-            with self.lock:
-                self._fetch_base(self.size_bytes)
-        # Bounded by the file, because the buffer is allocated before anything is read.
-        return os.pread(self.fileno(), max(0, min(size_bytes, self.size_bytes - offset)), offset)
+        """Bytes as they are now, fewer only at the end. Raises StorageConflictError if what is missing has gone."""
+        if self._missing:
+            return self._read_pieced(offset, size_bytes)
+        content = self._open_content()  # by a name, which keeps its descriptor open if a write goes on with a copy
+        try:
+            # Bounded by the file, because the buffer is allocated before anything is read.
+            return os.pread(content.descriptor, max(0, min(size_bytes, self.size_bytes - offset)), offset)
+        except OSError:
+            with local_disk_errors(self._directory):  # a context only now: it would cost a read half its time
+                raise
 
     def write(self, offset: int | None, data: bytes | memoryview) -> int:
         """Write at an offset, or with None at the end; returns how many bytes were taken."""
+        if not data:
+            return 0
         with self.lock:
-            self._fetch_base(self.size_bytes)
-            with _staging_errors(self._directory):
-                written = os.pwrite(self.fileno(), data, self.size_bytes if offset is None else offset)
-                self.size_bytes = os.fstat(self.fileno()).st_size
+            start = self.size_bytes if offset is None else offset
+            content = self._open_content()
+            if self._missing or self._snapshots or not content.writable:
+                content = self._prepare_change(Extent(start, len(data)), self.size_bytes)
+            try:
+                written = os.pwrite(content.descriptor, data, start)
+            except OSError:
+                with local_disk_errors(self._directory):
+                    raise
+            end = start + written
+            if end > self.size_bytes:
+                self.size_bytes = end
+            if self._unchanged or self._snapshots:
+                self._forget(start, end)
             self._touch()
+            if self.watch is not None:
+                self.watch.wrote(start, end)
             return written
 
     def truncate(self, size_bytes: int) -> None:
         """Cut off, or lengthen with zeros."""
-        with self.lock:
-            self._fetch_base(size_bytes)
-            with _staging_errors(self._directory):
-                os.ftruncate(self.fileno(), size_bytes)
+        with self.lock, local_disk_errors(self._directory):
+            if size_bytes < 0:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            cut = Extent(size_bytes, max(0, self.size_bytes - size_bytes))
+            content = self._prepare_change(cut, size_bytes)
+            os.ftruncate(content.descriptor, size_bytes)
             self.size_bytes = size_bytes
+            self._forget(cut.offset, cut.end)
             self._touch()
+            if self.watch is not None:
+                self.watch.cut(size_bytes)
 
     def touch(self) -> None:
         """Have it committed even if nothing is written to it: a new, empty file."""
@@ -101,111 +192,199 @@ class StagedFile:
             self.mtime_ns = mtime_ns
             self.keeps_mtime = True
 
+    def complete(self) -> None:
+        """Fetch all that is missing: its base is about to go. Raises what reading the base raises."""
+        with self.lock:
+            for extent in list(self._missing):
+                self._fetch(extent)
+
+    def snapshot(self) -> Snapshot:
+        """The file as it is now, for a commit or the journal; to be closed, and as soon as it is not needed."""
+        with self.lock:
+            content = self._open_content()
+            snapshot = Snapshot(
+                content,
+                self._base.hold() if self._base else None,
+                self._missing.copy(),
+                self._unchanged.copy(),
+                path=self.path,
+                size_bytes=self.size_bytes,
+                mtime_ns=self.mtime_ns,
+                keeps_mtime=self.keeps_mtime,
+                expected=self.expected,
+                sequence=self.changes,
+            )
+            self._snapshots = [*self._open_snapshots(), snapshot]
+            return snapshot
+
+    def committed(self, snapshot: Snapshot, version: Version | None, base: Callable[[], Reader] | None) -> None:
+        """A snapshot, which is still open, is what is stored now, as this version; base() opens a reader of it.
+
+        Snapshots that were taken later are based on it too. Without base: the snapshot was stored under another name,
+        so that it needs no commit any more, and the file is still based on what it was. Raises what base() raises,
+        when all else is done.
+        """
+        with self.lock:
+            self._committed = snapshot.sequence
+            if snapshot.content is self._content is not None:
+                self._missing = self._missing.common(snapshot.missing)  # what was fetched for it is here
+                self._let_go_of_base()
+            if base is None:
+                return
+            self.expected = version
+            later = [other for other in self._open_snapshots() if other.sequence > snapshot.sequence]
+            self._unchanged = self._unchanged_since(snapshot)
+            fresh = None
+            try:
+                if self._missing or any(other.missing for other in later):
+                    fresh = Base(base())
+                    self._exchange_base(fresh.hold() if self._missing else None)
+            finally:
+                for other in later:
+                    other.rebase(version, fresh.hold() if fresh and other.missing else None)
+                if fresh:
+                    fresh.release()
+
     def rebase(self, expected: Expected, base: Reader) -> None:
         """What this is based on has another version, and perhaps another name, with the same content. Under lock."""
-        if self._base is None:
-            base.close()
-        elif base.size_bytes == self._base.size_bytes:
-            self._base.close()
-            self._base = base
-        else:
-            base.close()
-            return  # somebody was faster; the commit will say so
-        self.expected = expected
-
-    def prepare(self) -> None:
-        """Make the staged bytes complete, for a commit. The caller holds the lock."""
-        self._fetch_base(self.size_bytes)
-
-    def keep(self) -> Path:
-        """Give the staged bytes a name of their own on the local disk, for data that could not be committed."""
-        path = self._directory / f'uncommitted-{self._clock.time_ns()}-{secrets.token_hex(4)}'
-        with _staging_errors(self._directory):
-            os.fsync(self._descriptor)
-            if self._name:
-                os.rename(self._name, path)
-                self._name = None
-            else:
-                # With a directory's descriptor, so that it becomes linkat(2): link(2) never follows.
-                directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                try:
-                    source = f'/proc/self/fd/{self._descriptor}'
-                    os.link(source, path.name, dst_dir_fd=directory, follow_symlinks=True)
-                finally:
-                    os.close(directory)
-        return path
+        fresh = Base(base)
+        try:
+            if self._base is not None and fresh.size_bytes != self._base.size_bytes:
+                return  # somebody was faster; the commit will say so
+            for snapshot in self._open_snapshots():
+                if snapshot.expected == self.expected:
+                    snapshot.rebase(expected, fresh.hold() if snapshot.missing else None)
+            self._exchange_base(fresh.hold() if self._missing else None)
+            self.expected = expected
+        finally:
+            fresh.release()
 
     def close(self) -> None:
-        """Drop the bytes. Idempotent."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-        if self._name:
-            self._name.unlink(missing_ok=True)
-        if self._base:
-            self._base.close()
+        """Drop the bytes, but for snapshots that are open. Idempotent."""
+        # Without the lock: a thread that serves must not have to start a release again.
+        self._content = None
+        self._missing = Extents()
+        self._let_go_of_base()
+
+    # Inside
+
+    def _read_pieced(self, offset: int, size_bytes: int) -> bytes:
+        # The local bytes and what is missing of one moment; what is missing stays the same while it is fetched.
+        with self.lock:
+            wanted = Extent(offset, max(0, min(size_bytes, self.size_bytes - offset)))
+            content = self._open_content()
+            missing = self._missing.within(wanted)
+            local = b'' if missing == [wanted] else content.read(offset, wanted.size_bytes)
+            if not missing:
+                return local
+            path, base = self.path, self._base_to_read().hold()
+        try:
+            return pieced(path, base, local, wanted, missing)
+        finally:
+            base.release()
+
+    def _prepare_change(self, change: Extent, kept_bytes: int) -> Content:
+        """The content to change a range of, where what is below kept_bytes stays as it is. Nobody sees any of it."""
+        if self._missing and self._base is not None:
+            if self._base.size_bytes <= SMALL_BASE_BYTES:
+                self._fetch_around(change, kept_bytes)
+            elif len(self._missing) >= EXTENTS_MAX:
+                self._fetch_beside(change)
+        content = self._open_content()
+        if not content.writable or change.offset < self._frozen_to(content):
+            content = self._exchange_content(kept_bytes)
+        return content
+
+    def _fetch_around(self, change: Extent, kept_bytes: int) -> None:
+        """Fetch all that is missing, but for what is about to change or to be cut off."""
+        wanted = self._missing.copy()
+        wanted.clip(kept_bytes)
+        wanted.remove(change.offset, change.size_bytes)
+        for extent in wanted:
+            self._fetch(extent)
+
+    def _fetch_beside(self, change: Extent) -> None:
+        """Fetch the smaller side of what a change would split, so that there are no more ranges than before."""
+        split = self._missing.at(change.offset)
+        if split is not None and split.offset < change.offset and change.end < split.end:
+            before = Extent(split.offset, change.offset - split.offset)
+            behind = Extent(change.end, split.end - change.end)
+            self._fetch(min(before, behind, key=lambda extent: extent.size_bytes))
+
+    def _fetch(self, extent: Extent) -> None:
+        """Bring some of the base here. May be started again after WouldBlock."""
+        base = self._base_to_read()
+        for step in steps(extent):
+            data = base.read(self.path, step)
+            content = self._open_content()
+            if not content.writable:
+                content = self._exchange_content(self.size_bytes)
+            # Into a content that snapshots share, too: missing there or here, these are the bytes.
+            content.write(step.offset, data)
+            self._missing.remove(step.offset, step.size_bytes)
+        self._let_go_of_base()
+
+    def _exchange_content(self, kept_bytes: int) -> Content:
+        """Go on with a copy; snapshots keep the old content."""
+        kept_bytes = min(kept_bytes, self.size_bytes)  # one that was adopted may go on behind the end
+        local = Extents([Extent(0, kept_bytes)])
+        for extent in self._missing:
+            local.remove(extent.offset, extent.size_bytes)
+        self._content = copied = self._open_content().copy(local, kept_bytes)
+        return copied
+
+    def _frozen_to(self, content: Content) -> int:
+        """Up to where snapshots that are open need the content as it is."""
+        self._snapshots = self._open_snapshots()
+        return max((other.size_bytes for other in self._snapshots if other.content is content), default=0)
+
+    def _open_snapshots(self) -> list[Snapshot]:
+        return [snapshot for snapshot in self._snapshots if snapshot.content is not None]
+
+    def _forget(self, start: int, end: int) -> None:
+        """Bytes have changed: they are in no base any more, and not what a snapshot holds."""
+        for snapshot in self._snapshots:
+            snapshot.note(start, end)
+        if self._missing:
+            self._missing.remove(start, end - start)
+            self._let_go_of_base()
+        self._unchanged.remove(start, end - start)
+        if len(self._unchanged) > 2 * EXTENTS_MAX:
+            # Less is only more to send, and small ones are of no use to a commit. Those that are missing must stay, so
+            # the bound is far enough above theirs that this happens once in thousands of writes: it takes 25 ms.
+            self._unchanged = Extents([*self._unchanged.largest(EXTENTS_MAX // 2), *self._missing])
+
+    def _unchanged_since(self, snapshot: Snapshot) -> Extents:
+        unchanged = Extents()
+        if snapshot.content is not None:  # otherwise nobody noted what was written
+            unchanged.add(0, snapshot.size_bytes)
+            for extent in snapshot.written:
+                unchanged.remove(extent.offset, extent.size_bytes)
+        for extent in self._missing:
+            unchanged.add(extent.offset, extent.size_bytes)
+        return unchanged
+
+    def _exchange_base(self, base: Base | None) -> None:
+        base, self._base = self._base, base
+        if base is not None:
+            base.release()
+
+    def _let_go_of_base(self) -> None:
+        if not self._missing and self._base is not None:
+            self._exchange_base(None)
+
+    def _base_to_read(self) -> Base:
+        if self._base is None:
+            raise base_gone(self.path)
+        return self._base
+
+    def _open_content(self) -> Content:
+        content = self._content
+        if content is None:
+            raise StorageIOError(f'{self.path!r} is closed')
+        return content
 
     def _touch(self) -> None:
         self.mtime_ns = self._clock.time_ns()
         self.keeps_mtime = False
-        self.dirty = True
-
-    def _fetch_base(self, limit_bytes: int) -> None:
-        """Bring the base, up to a limit, to the local disk and let go of it. May be started again after WouldBlock."""
-        if self._base is None:
-            return
-        end = min(self._base.size_bytes, limit_bytes)
-        offset = 0
-        while offset < end:
-            data = self._base.read(offset, min(_STEP_BYTES, end - offset))
-            if not data:
-                raise StorageConflictError(f'{self.path!r} ends at {offset}, not {end}: it has changed')
-            with _staging_errors(self._directory):
-                offset += os.pwrite(self.fileno(), data, offset)
-        self._base.close()
-        self._base = None
-
-
-def private_directory(path: Path) -> None:
-    """Make a directory that is this user's alone, mode 0700. Raises StoragePermissionError if it is somebody else's."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = path.stat()
-    if found.st_uid != os.geteuid():
-        raise StoragePermissionError(f'{path} belongs to user {found.st_uid}; set cache: path: to a folder of your own')
-    if found.st_mode & 0o077:
-        path.chmod(0o700)
-
-
-@contextmanager
-def _staging_errors(directory: Path) -> Iterator[None]:
-    """Say of an OSError that it was the local disk, not the backend, which failed."""
-    try:
-        yield
-    except StorageError:
-        raise
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise StorageNoSpaceError(
-                f'no room to stage what is written in {directory}: make some, or set cache: path: to another disk'
-            ) from error
-        failure = StorageIOError(f'cannot stage what is written in {directory}: {error}')
-        failure.errno = error.errno or errno.EIO  # a program that exceeds the size of files should hear just that
-        raise failure from error
-
-
-def _create(directory: Path) -> tuple[int, Path | None]:
-    """A new file of mode 0600 without a name, so that the end of the process is the end of it.
-
-    Where the file system of the directory knows no unnamed files (NFS), its name is returned too.
-    """
-    with _staging_errors(directory):
-        private_directory(directory)
-        if hasattr(os, 'O_TMPFILE'):
-            try:
-                return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), None
-            except OSError as error:
-                # open(2): the two answers of file systems and kernels without O_TMPFILE.
-                if error.errno not in {errno.EOPNOTSUPP, errno.EISDIR}:
-                    raise
-        descriptor, name = tempfile.mkstemp(prefix='staged-', dir=directory)
-        return descriptor, Path(name)
+        self.changes += 1

@@ -1,50 +1,165 @@
-"""A commit: the staged bytes become the object, if it is still what they were based on.
+"""A snapshot becomes the object, if that is still what the snapshot was based on.
 
-Owns the condition and the copy that a conflict leaves beside the winner. Threads: safe; holds the staged file's lock,
-and no other, while bytes move.
+Owns the way there: one put, or an upload in parts, some of which were sent while the file grew, and some copied by the
+server from the version before. Owns the copy that a conflict leaves beside the winner, and how content that has arrived
+already is recognised.
+
+Threads: safe; holds no lock while bytes move, but the caller's.
 """
 
+import logging
 import socket
+from collections.abc import Sequence
 
-from genro_storage.backends.base import ABSENT, Backend
-from genro_storage.entry import Entry
-from genro_storage.errors import StorageConflictError, StorageExistsError
+from genro_storage.backends.base import ABSENT, Backend, PartUpload, UploadsInParts
+from genro_storage.entry import Entry, Version
+from genro_storage.errors import StorageError, StorageNotFoundError, StorageUnsupportedError
 from genro_storage.paths import NAME_MAX_BYTES, encode
-from genro_storage.runtime import Clock, about_to_block
-from genro_storage.writing.staging import StagedFile
+from genro_storage.runtime import Clock, WorkerPool
+from genro_storage.writing.extents import Extents
+from genro_storage.writing.journal import Held, Journal
+from genro_storage.writing.journal_records import Intent, new_id
+from genro_storage.writing.parts import Part, plan
+from genro_storage.writing.snapshot import Snapshot
+from genro_storage.writing.stream import PARTS_AT_ONCE, Stream
+
+log = logging.getLogger(__name__)
+
+#: Up to here one request, which costs one round trip where parts cost three.
+SINGLE_PUT_MAX_BYTES = 16 << 20
+#: Compared at a time, when what is on the server may be what was to be stored.
+_COMPARED_BYTES = 4 << 20
+
+
+class Uploads:
+    """Uploads in parts of one mount, each noted in the journal until it has ended. See stream.Begins."""
+
+    def __init__(self, name: str, backend: Backend, journal: Journal | None, clock: Clock) -> None:
+        self._name = name
+        self._backend = backend
+        self._journal = journal
+        self._clock = clock
+        self._noted: dict[int, Held] = {}  # by the upload's identity
+
+    @property
+    def are_possible(self) -> bool:
+        """Whether the backend may take uploads in parts."""
+        return isinstance(self._backend, UploadsInParts)
+
+    def begin(self, path: str) -> PartUpload | None:
+        """See stream.Begins."""
+        if not isinstance(self._backend, UploadsInParts):
+            return None
+        upload = self._backend.begin_upload(path)
+        if upload is None or not upload.token or self._journal is None:
+            return upload
+        now_ns = self._clock.time_ns()
+        intent = Intent(
+            id=new_id(now_ns), kind='upload', mount=self._name, path=path, created_ns=now_ns, token=upload.token
+        )
+        try:
+            self._noted[id(upload)] = self._journal.add(intent, None)
+        except BaseException:
+            upload.abort()
+            raise
+        return upload
+
+    def abandon(self, upload: PartUpload) -> None:
+        """See stream.Begins."""
+        try:
+            upload.abort()
+        except StorageError as error:
+            # Its note stays in the journal, and the next recovery tries again.
+            log.warning('%s: an upload was not aborted, and its parts remain for now: %s', self._name, error)
+        else:
+            self.forget(upload)
+
+    def forget(self, upload: PartUpload) -> None:
+        """See stream.Begins."""
+        held = self._noted.pop(id(upload), None)
+        if held is not None and self._journal is not None:
+            self._journal.drop(held)
 
 
 class Uploader:
-    """Commits staged files to one backend."""
+    """Stores snapshots on one backend."""
 
-    def __init__(self, backend: Backend, clock: Clock) -> None:
+    def __init__(self, backend: Backend, clock: Clock, uploads: Uploads, workers: WorkerPool) -> None:
+        """workers: for parts. Not those of whoever waits here for them."""
         self._backend = backend
         self._clock = clock
+        self._uploads = uploads
+        self._workers = workers
 
-    def commit(self, staged: StagedFile, *, keep_conflict: bool) -> Entry | None:
-        """Store what is staged, if anything changed; the new entry, or None where there was nothing to do.
-
-        Raises StorageConflictError or StorageExistsError if something else has appeared at the path meanwhile; with
-        keep_conflict the staged bytes are then stored beside it first, and the error says where.
-        """
-        if not self._backend.capabilities.instant:
-            about_to_block()
-        with staged.lock:
-            if not staged.dirty or staged.orphaned:
-                return None
-            staged.prepare()
-            try:
-                entry = self._backend.put(staged.path, staged, expected=staged.expected)
-            except (StorageConflictError, StorageExistsError) as error:
-                if not keep_conflict:
-                    raise
-                kept = conflict_name(staged.path, socket.gethostname(), self._clock.time_ns())
-                self._backend.put(kept, staged, expected=ABSENT)
-                staged.dirty = False
-                raise StorageConflictError(f'{error}; what was written here is kept as {kept!r}') from error
-            staged.expected = entry.version
-            staged.dirty = False
+    def store(self, snapshot: Snapshot, *, placed: bool, stream: Stream | None = None) -> Entry:
+        """Make a snapshot the object at its path. Raises what Backend.put raises."""
+        entry = stream.finish(snapshot) if stream is not None else None
+        if entry is None and snapshot.size_bytes > SINGLE_PUT_MAX_BYTES:
+            entry = self._store_in_parts(snapshot)
+        if entry is not None:
             return entry
+        return self._backend.put(snapshot.path, snapshot, expected=snapshot.expected, placed=placed)
+
+    def store_beside(self, snapshot: Snapshot) -> str:
+        """Store a snapshot that lost a conflict under a name of its own; its path."""
+        kept = conflict_name(snapshot.path, socket.gethostname(), self._clock.time_ns())
+        snapshot.complete()
+        self._backend.put(kept, snapshot, expected=ABSENT)
+        return kept
+
+    def recognise(self, path: str, candidates: Sequence[Snapshot]) -> tuple[Entry, Snapshot] | None:
+        """What is at a path and which of these snapshots it is, byte for byte; None if it is none of them."""
+        try:
+            entry = self._backend.stat(path)
+        except StorageNotFoundError:
+            return None
+        for candidate in candidates:
+            if entry.is_file and entry.size_bytes == candidate.size_bytes and self._is_equal(path, entry, candidate):
+                return entry, candidate
+        return None
+
+    # Inside
+
+    def _store_in_parts(self, snapshot: Snapshot) -> Entry | None:
+        """None where the backend takes no parts."""
+        if not self._uploads.are_possible:
+            return None
+        upload = self._uploads.begin(snapshot.path)
+        if upload is None:
+            return None
+        try:
+            entry = self._send_parts(upload, snapshot)
+        except BaseException:
+            self._uploads.abandon(upload)
+            raise
+        self._uploads.forget(upload)
+        return entry
+
+    def _send_parts(self, upload: PartUpload, snapshot: Snapshot) -> Entry:
+        version = snapshot.expected
+        copies = isinstance(version, Version) and version.strong
+        parts = plan(snapshot.size_bytes, snapshot.unchanged if copies else Extents(), copies=copies)
+
+        def move(part: Part) -> None:
+            if part.copied and isinstance(version, Version):
+                try:
+                    upload.copy(part.number, part.extent, version)
+                except StorageUnsupportedError:
+                    pass  # then its bytes pass through here
+                else:
+                    return
+            upload.send(part.number, snapshot, part.extent)
+
+        self._workers.each(move, parts, PARTS_AT_ONCE)
+        return upload.complete(len(parts), snapshot.expected)
+
+    def _is_equal(self, path: str, entry: Entry, snapshot: Snapshot) -> bool:
+        for offset in range(0, snapshot.size_bytes, _COMPARED_BYTES):
+            size_bytes = min(_COMPARED_BYTES, snapshot.size_bytes - offset)
+            theirs = self._backend.read_range(path, offset, size_bytes, entry.version)
+            if theirs != snapshot.read(offset, size_bytes):
+                return False
+        return True
 
 
 def conflict_name(path: str, host: str, time_ns: int) -> str:

@@ -1,37 +1,67 @@
 """Open handles over a staged file: to write, and to read what is being written.
 
-Owns append mode and what close, flush and fsync mean; the volume owns which handles share a staged file. Threads:
-safe; the staged file locks.
+Owns append mode and the order of ending; what flush and fsync promise is the commits', which handles share a staged
+file the volume's. Threads: safe; the staged file locks.
 """
 
 from collections.abc import Callable
 
+from genro_storage.entry import Version
 from genro_storage.runtime import WouldBlock
+from genro_storage.writing.snapshot import Snapshot
 from genro_storage.writing.staging import StagedFile
 
 
 class StagedReader:
-    """An open file to read while others write it. A Reader; its close publishes nothing of theirs."""
+    """An open file to read while others write it, and from when nobody does any more, as it was then. A Reader."""
 
-    def __init__(self, staged: StagedFile, release: Callable[[StagedFile], None]) -> None:
-        self._staged = staged
+    def __init__(
+        self, staged: StagedFile, *, sync: Callable[[StagedFile], None], release: Callable[['StagedReader'], None]
+    ) -> None:
+        self.staged = staged
+        self._sync = sync
         self._release = release
+        self._frozen: Snapshot | None = None
+        self._version: Version | None = None
         self._open = True
 
     @property
     def size_bytes(self) -> int:
         """The length now."""
-        return self._staged.size_bytes
+        return (self._frozen or self.staged).size_bytes
+
+    @property
+    def version(self) -> Version | None:
+        """What it shows; None of what may still change. Of what is not committed, one that nothing else has."""
+        return self._version
 
     def read(self, offset: int, size_bytes: int) -> bytes:
         """Bytes as all handles have written them so far."""
-        return self._staged.read(offset, size_bytes)
+        return (self._frozen or self.staged).read(offset, size_bytes)
+
+    def freeze(self) -> None:
+        """Nobody writes any more: who does so next is not seen here. Idempotent."""
+        with self.staged.lock:
+            if self._frozen is not None or not self._open:
+                return
+            stored = None if self.staged.dirty else self.staged.expected
+            frozen = self.staged.snapshot()
+            self._version = stored if isinstance(stored, Version) else Version(f'staged-{id(frozen)}', strong=False)
+            self._frozen = frozen
+        self._release(self)
+
+    def sync(self) -> None:
+        """Have it committed as it is now, whoever wrote it. Raises what the commit raises."""
+        self._sync(self.staged)
 
     def close(self) -> None:
-        """Give the handle back. Idempotent."""
+        """Give the handle back; publishes nothing. Idempotent."""
         if self._open:
             self._open = False
-            self._release(self._staged)
+            if self._frozen is not None:
+                self._frozen.close()
+            else:
+                self._release(self)
 
 
 class Writer:
@@ -42,12 +72,14 @@ class Writer:
         staged: StagedFile,
         *,
         append: bool,
-        commit: Callable[[StagedFile], None],
+        flush: Callable[[StagedFile], None],
+        sync: Callable[[StagedFile], None],
         release: Callable[[StagedFile], None],
     ) -> None:
         self._staged = staged
         self._append = append
-        self._commit = commit
+        self._flush = flush
+        self._sync = sync
         self._release = release
         self._open = True
 
@@ -69,15 +101,19 @@ class Writer:
         self._staged.truncate(size_bytes)
 
     def flush(self) -> None:
-        """Commit what changed. The handle stays open: a flush is not a close. Raises what the commit raises."""
-        self._commit(self._staged)
+        """Make what was written safe, as close() does; the handle stays open. Raises what prevents that."""
+        self._flush(self._staged)
+
+    def sync(self) -> None:
+        """Commit what changed, whatever the mount's durability. Raises what the commit raises."""
+        self._sync(self._staged)
 
     def close(self) -> None:
-        """Commit what changed and give the handle back, in this order, whatever fails. Idempotent."""
+        """Make what was written safe and give the handle back, in this order, whatever fails. Idempotent."""
         if not self._open:
             return
         try:
-            self._commit(self._staged)
+            self._flush(self._staged)
         except WouldBlock:
             raise  # nothing has happened; a worker closes it
         except BaseException:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from fusefs.transports.devfuse.mountinfo import MountInfo, mounts
+from genro_storage.mountinfo import MountInfo, mounts
 from tests.servers import S3Server
 
 CHECKOUT = Path(__file__).parents[2]

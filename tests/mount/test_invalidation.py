@@ -90,11 +90,13 @@ def both(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Itera
 class Corner:
     """A directory of a test's own in one of the mounts, in which a program works."""
 
-    def __init__(self, both: Both, mount: str) -> None:
+    def __init__(self, both: Both, mount: str, name: str = '') -> None:
+        """name: of one that is there already."""
         self.both = both
         self.mount = mount
-        self.name = f'corner-{next(_numbers)}'
-        assert run('mkdir', self.path).returncode == 0
+        self.name = name or f'corner-{next(_numbers)}'
+        if not name:
+            assert run('mkdir', self.path).returncode == 0
 
     @property
     def path(self) -> Path:
@@ -191,8 +193,11 @@ def test_what_the_mount_changes_python_sees_at_once(corner: Corner, one: Program
 
 
 @pytest.fixture
-def others(both: Both) -> Corner:
-    return Corner(both, 'bucket')
+def others(both: Both, s3_server: S3Server) -> Corner:
+    """A directory that somebody else has made, so that nobody here knows what is in it."""
+    name = f'corner-{next(_numbers)}'
+    s3_server.put(both.bucket, f'{name}/', b'')
+    return Corner(both, 'bucket', name)
 
 
 def test_a_listing_that_shows_another_version_ends_what_the_kernel_believed(

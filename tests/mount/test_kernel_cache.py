@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.transports.devfuse import mountinfo
 from fusefs.transports.devfuse.readahead import READAHEAD_KIB
 from fusefs.trees.local_file import SETTLED_NS
+from genro_storage import mountinfo
 from tests.machine import need_root
 from tests.mount.mounted import MOUNT, Mounted, await_true, mounted, s3_definition, write_config
 from tests.mount.places import Place

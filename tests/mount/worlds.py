@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.transports.devfuse import mountinfo
+from genro_storage import mountinfo
 from tests.machine import lacks, need_root
 
 PROJECT = Path(__file__).parents[2]

@@ -11,14 +11,14 @@ from genro_storage.errors import StorageConflictError, StorageExistsError, Stora
 from genro_storage.paths import NAME_MAX_BYTES, encode
 from genro_storage.runtime import WouldBlock
 from genro_storage.writing.staging import StagedFile
-from genro_storage.writing.uploader import Uploader, conflict_name
+from genro_storage.writing.uploader import conflict_name
 from tests.unit.volumes import Remote, Thread, serving_thread
 
 
 class Setup(Remote):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.uploader = Uploader(self.backend, self.clock)
+        self.commits = self.volume._commits
         self.staged: list[StagedFile] = []
 
     def stage(self, path: str, expected: Expected, data: bytes = b'ours') -> StagedFile:
@@ -38,28 +38,29 @@ def setup(tmp_path: Path) -> Iterator[Setup]:
 
 def test_a_commit_stores_and_later_ones_build_on_it(setup: Setup) -> None:
     staged = setup.stage('d/f', ABSENT)
-    entry = setup.uploader.commit(staged, keep_conflict=True)
+    setup.commits.commit(staged)
     assert setup.content('d/f') == b'ours'
-    assert entry == setup.store.stat('d/f')
-    assert staged.expected == entry.version
+    assert staged.expected == setup.store.stat('d/f').version
     assert not staged.dirty
     staged.write(4, b'!')
-    setup.uploader.commit(staged, keep_conflict=True)
+    setup.commits.commit(staged)
     assert setup.content('d/f') == b'ours!'
 
 
 def test_what_is_clean_or_orphaned_is_not_committed(setup: Setup) -> None:
     staged = setup.stage('f', ABSENT)
     staged.orphaned = True
-    assert setup.uploader.commit(staged, keep_conflict=True) is None
-    staged.orphaned, staged.dirty = False, False
-    assert setup.uploader.commit(staged, keep_conflict=True) is None
+    setup.commits.commit(staged)
     assert setup.backend.calls('put') == 0
+    staged.orphaned = False
+    setup.commits.commit(staged)
+    setup.commits.commit(staged)
+    assert setup.backend.calls('put') == 1
 
 
 def test_none_replaces_whatever_is_there(setup: Setup) -> None:
     setup.put('f', b'theirs')
-    setup.uploader.commit(setup.stage('f', None), keep_conflict=False)
+    setup.commits.commit(setup.stage('f', None), keep_conflict=False)
     assert setup.content('f') == b'ours'
 
 
@@ -75,7 +76,7 @@ def test_a_conflict_keeps_ours_beside_the_winner_and_says_where(setup: Setup, fa
     else:
         setup.put('d/f', b'theirs')
     with pytest.raises(StorageConflictError) as caught:
-        setup.uploader.commit(staged, keep_conflict=True)
+        setup.commits.commit(staged)
     (kept,) = [name for name in setup.names('d') if name != 'f']
     assert kept == conflict_name('f', socket.gethostname(), setup.clock.time_ns())
     assert f'd/{kept}' in str(caught.value)
@@ -91,7 +92,7 @@ def test_without_keeping_a_conflict_is_only_an_error(setup: Setup, expected_erro
     staged = setup.stage('f', expected)
     setup.put('f', b'theirs')
     with pytest.raises(expected_error):
-        setup.uploader.commit(staged, keep_conflict=False)
+        setup.commits.commit(staged, keep_conflict=False)
     assert setup.names() == ['f']
     assert staged.dirty
 
@@ -100,10 +101,10 @@ def test_a_failure_leaves_all_as_it_was_and_may_be_tried_again(setup: Setup) -> 
     staged = setup.stage('f', ABSENT)
     setup.backend.fail('put', StorageIOError('broken'))
     with pytest.raises(StorageIOError):
-        setup.uploader.commit(staged, keep_conflict=True)
+        setup.commits.commit(staged)
     assert staged.dirty
     assert staged.expected is ABSENT
-    setup.uploader.commit(staged, keep_conflict=True)
+    setup.commits.commit(staged)
     assert setup.content('f') == b'ours'
 
 
@@ -112,39 +113,51 @@ def test_a_conflict_copy_that_fails_leaves_the_bytes_dirty(setup: Setup) -> None
     staged = setup.stage('f', ABSENT)
     setup.backend.fail('put', StorageIOError('broken'), nth=2)
     with pytest.raises(StorageIOError):
-        setup.uploader.commit(staged, keep_conflict=True)
+        setup.commits.commit(staged)
     assert staged.dirty
 
 
-def test_a_lost_answer_ends_in_a_conflict_and_not_in_a_loss(setup: Setup) -> None:
+def test_what_has_arrived_although_its_answer_was_lost_is_recognised(setup: Setup) -> None:
     staged = setup.stage('f', ABSENT)
     setup.backend.fail('put', StorageIOError('broken'), after=True)
     with pytest.raises(StorageIOError):
-        setup.uploader.commit(staged, keep_conflict=True)
-    with pytest.raises(StorageConflictError):
-        setup.uploader.commit(staged, keep_conflict=True)
+        setup.commits.commit(staged)
+    setup.commits.commit(staged)
+    assert setup.names() == ['f']
     assert setup.content('f') == b'ours'
+    assert staged.expected == setup.store.stat('f').version
 
 
-def test_who_writes_while_a_commit_is_under_way_waits_and_is_committed_next(setup: Setup) -> None:
+def test_what_others_have_put_after_a_lost_answer_is_a_conflict(setup: Setup) -> None:
+    staged = setup.stage('f', ABSENT)
+    setup.backend.fail('put', StorageIOError('broken'), after=True)
+    with pytest.raises(StorageIOError):
+        setup.commits.commit(staged)
+    setup.put('f', b'them')
+    with pytest.raises(StorageConflictError):
+        setup.commits.commit(staged)
+    assert sorted(setup.content(name) for name in setup.names()) == [b'ours', b'them']
+
+
+def test_who_writes_while_a_commit_is_under_way_does_not_wait_and_is_committed_next(setup: Setup) -> None:
     staged = setup.stage('f', ABSENT)
     stall = setup.backend.stall('put')
-    commit = Thread(lambda: setup.uploader.commit(staged, keep_conflict=True))
+    commit = Thread(lambda: setup.commits.commit(staged))
     stall.wait_until_reached()
-    write = Thread(lambda: staged.write(0, b'late'))
+    Thread(lambda: staged.write(0, b'late')).result()
+    assert staged.read(0, 4) == b'late'
     stall.release()
     commit.result()
-    write.result()
     assert setup.content('f') == b'ours'
     assert staged.dirty
-    setup.uploader.commit(staged, keep_conflict=True)
+    setup.commits.commit(staged)
     assert setup.content('f') == b'late'
 
 
 def test_a_serving_thread_does_not_commit(setup: Setup) -> None:
     staged = setup.stage('f', ABSENT)
     with serving_thread() as call, pytest.raises(WouldBlock):
-        call(lambda: setup.uploader.commit(staged, keep_conflict=True))
+        call(lambda: setup.commits.commit(staged))
     assert staged.dirty
 
 

@@ -15,7 +15,7 @@ import pytest
 from fusefs import ops
 from fusefs.filesystem import FileSystem
 from genro_storage import StorageManager
-from genro_storage.errors import StorageUnavailableError
+from genro_storage.errors import StorageIOError
 from genro_storage.runtime import WouldBlock, serve_without_blocking
 from genro_storage.testing.faulty import FaultyBackend
 
@@ -358,12 +358,12 @@ def test_at_the_end_one_file_that_cannot_be_committed_does_not_cost_the_others(
 ) -> None:
     volume = fixture.storage.volume('memory')
     backend = FaultyBackend(volume.backend)
-    volume._uploader._backend = backend
+    volume._commits._uploader._backend = backend
     parent = fixture.find('memory').nodeid
     for name in ('a', 'b', 'c'):
         nodeid, fh = fixture.create(parent, name)
         fixture.write(nodeid, fh, name.encode())
-    backend.fail('put', StorageUnavailableError('the server has gone'))
+    backend.fail('put', StorageIOError('the server has gone'))
     fixture.filesystem.close()
     assert 'the server has gone' in caplog.text
     assert [node.basename for node in fixture.storage.node('memory').children()] == ['b', 'c']

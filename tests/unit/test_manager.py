@@ -168,8 +168,8 @@ def test_a_manager_that_nobody_holds_goes() -> None:
     assert gone() is None
 
 
-def test_the_staging_folder_is_below_the_path_of_the_cache(tmp_path: Path) -> None:
+def test_the_journal_is_below_the_path_of_the_cache(tmp_path: Path) -> None:
     storage = StorageManager()
     storage.configure({'mounts': memory('m'), 'cache': {'path': str(tmp_path / 'cache')}})
     storage.node('m:f').write_bytes(b'1')
-    assert (tmp_path / 'cache' / 'staging').is_dir()
+    assert (tmp_path / 'cache' / 'journal' / 'staging').is_dir()

@@ -1,43 +1,28 @@
-"""Staged files: the bytes, what they are based on, and where they are kept."""
+"""Staged files: the bytes, what of their base is here, and what they become after a crash."""
 
 import errno
 import os
-import stat
+import threading
 from pathlib import Path
 
 import pytest
 
-from genro_storage.entry import Version
+from genro_storage.entry import Extent, Version
 from genro_storage.errors import (
     StorageConflictError,
     StorageIOError,
     StorageNoSpaceError,
-    StoragePermissionError,
+    StorageUnavailableError,
 )
 from genro_storage.runtime import WouldBlock
 from genro_storage.testing import ManualClock
-from genro_storage.writing.staging import StagedFile, private_directory
+from genro_storage.writing import staging as staging_module
+from genro_storage.writing.staging import StagedFile
+from tests.unit.staged import BASE, BytesReader, content, stage
 from tests.unit.volumes import Thread, serving_thread
 
-BASE = Version('1', strong=True)
-
-
-class Base:
-    """A Reader over bytes that counts."""
-
-    def __init__(self, data: bytes, *, size_bytes: int | None = None) -> None:
-        self.data = data
-        self.size_bytes = len(data) if size_bytes is None else size_bytes
-        self.fetched = 0
-        self.closed = 0
-
-    def read(self, offset: int, size_bytes: int) -> bytes:
-        data = self.data[offset : offset + size_bytes]
-        self.fetched += len(data)
-        return data
-
-    def close(self) -> None:
-        self.closed += 1
+MIB = 1 << 20
+NEXT = Version('2', strong=True)
 
 
 @pytest.fixture
@@ -50,82 +35,252 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / 'cache' / 'staging'
 
 
-def stage(folder: Path, clock: ManualClock, base: Base | None = None, mtime_ns: int | None = None) -> StagedFile:
-    return StagedFile('a/f', folder, clock, BASE, base, mtime_ns)
+@pytest.fixture
+def large_bases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bases of a few bytes are not small, so that writes leave them where they are."""
+    monkeypatch.setattr(staging_module, 'SMALL_BASE_BYTES', 0)
 
 
-def content(staged: StagedFile) -> bytes:
-    return staged.read(0, 1 << 30)
+def missing(staged: StagedFile) -> list[tuple[int, int]]:
+    with staged.snapshot() as snapshot:
+        return [(extent.offset, extent.size_bytes) for extent in snapshot.missing]
 
 
+def unchanged(staged: StagedFile) -> list[tuple[int, int]]:
+    with staged.snapshot() as snapshot:
+        return [(extent.offset, extent.size_bytes) for extent in snapshot.unchanged]
+
+
+@pytest.mark.usefixtures('large_bases')
 class TestBase:
-    def test_is_not_fetched_before_it_is_needed(self, folder: Path, clock: ManualClock) -> None:
-        base = Base(b'0123456789')
+    def test_is_read_through_and_not_kept(self, folder: Path, clock: ManualClock) -> None:
+        base = BytesReader(b'0123456789')
         staged = stage(folder, clock, base, 7)
         assert (staged.size_bytes, staged.mtime_ns, staged.dirty) == (10, 7, False)
-        assert base.fetched == 0
+        assert base.fetched == []
         assert content(staged) == b'0123456789'
-        assert (base.fetched, base.closed) == (10, 1)
-        content(staged)
-        assert base.fetched == 10
+        assert content(staged) == b'0123456789'
+        assert base.fetched == [(0, 10), (0, 10)]
         assert not staged.dirty
         staged.close()
+        assert base.closed == 1
+
+    def test_is_not_fetched_by_writes(self, folder: Path, clock: ManualClock) -> None:
+        base = BytesReader(b'0123456789')
+        staged = stage(folder, clock, base)
+        assert staged.write(3, b'XY') == 2
+        staged.write(None, b'!')
+        assert base.fetched == []
+        assert missing(staged) == unchanged(staged) == [(0, 3), (5, 5)]
+        assert content(staged) == b'012XY56789!'
+        assert base.fetched == [(0, 3), (5, 5)]
+
+    def test_is_let_go_of_when_nothing_of_it_is_left(self, folder: Path, clock: ManualClock) -> None:
+        base = BytesReader(b'0123456789')
+        staged = stage(folder, clock, base)
+        staged.write(0, b'abcdef')
+        assert base.closed == 0
+        staged.write(4, b'ghijkl')
+        assert (base.closed, base.fetched) == (1, [])
+        assert content(staged) == b'abcdghijkl'
+        staged.close()
+        assert base.closed == 1
 
     def test_is_not_fetched_at_all_when_it_is_truncated(self, folder: Path, clock: ManualClock) -> None:
-        base = Base(b'0123456789')
+        base = BytesReader(b'0123456789')
         staged = stage(folder, clock, base)
         staged.truncate(0)
         staged.write(0, b'new')
-        assert (base.fetched, base.closed) == (0, 1)
+        assert (base.fetched, base.closed) == ([], 1)
         assert content(staged) == b'new'
-        staged.close()
 
-    def test_is_fetched_only_as_far_as_it_stays(self, folder: Path, clock: ManualClock) -> None:
-        base = Base(b'0123456789')
+    def test_what_was_cut_off_and_lengthened_again_is_zeros(self, folder: Path, clock: ManualClock) -> None:
+        base = BytesReader(b'0123456789')
         staged = stage(folder, clock, base)
         staged.truncate(4)
-        assert base.fetched == 4
-        assert content(staged) == b'0123'
         staged.truncate(6)
+        assert missing(staged) == [(0, 4)]
         assert content(staged) == b'0123\0\0'
-        staged.close()
+        staged.write(8, b'x')
+        assert content(staged) == b'0123\0\0\0\0x'
+        assert base.fetched_bytes == 8
 
-    def test_is_completed_by_a_commit(self, folder: Path, clock: ManualClock) -> None:
-        base = Base(b'0123456789')
+    def test_a_read_fetches_only_what_it_wants(self, folder: Path, clock: ManualClock) -> None:
+        base = BytesReader(b'0123456789')
         staged = stage(folder, clock, base)
-        with staged.lock:
-            staged.prepare()
-        assert os.pread(staged.fileno(), 100, 0) == b'0123456789'
-        staged.close()
-
-    def test_stays_under_what_is_written(self, folder: Path, clock: ManualClock) -> None:
-        staged = stage(folder, clock, Base(b'0123456789'))
-        assert staged.write(3, b'XY') == 2
-        assert content(staged) == b'012XY56789'
-        staged.close()
+        staged.write(4, b'XY')
+        assert staged.read(3, 4) == b'3XY6'
+        assert staged.read(4, 2) == b'XY'
+        assert staged.read(8, 100) == b'89'
+        assert staged.read(10, 100) == staged.read(100, 1) == b''
+        assert base.fetched == [(3, 1), (6, 1), (8, 2)]
 
     def test_that_is_shorter_than_it_was_said_is_a_conflict(self, folder: Path, clock: ManualClock) -> None:
-        staged = stage(folder, clock, Base(b'01234', size_bytes=10))
+        staged = stage(folder, clock, BytesReader(b'01234', size_bytes=10))
         with pytest.raises(StorageConflictError, match=r"'a/f' ends at 5, not 10"):
-            staged.write(0, b'x')
-        assert not staged.dirty
-        staged.close()
+            staged.read(0, 10)
+        assert staged.read(0, 5) == b'01234'
 
-    def test_that_would_block_is_fetched_anew_by_a_worker(self, folder: Path, clock: ManualClock) -> None:
-        class Slow(Base):
-            def read(self, offset: int, size_bytes: int) -> bytes:
-                from genro_storage.runtime import about_to_block
+    def test_that_has_gone_is_a_conflict_only_where_it_is_needed(self, folder: Path, clock: ManualClock) -> None:
+        base = BytesReader(b'0123456789')
+        staged = stage(folder, clock, base)
+        base.gone = True
+        staged.write(4, b'XY')
+        assert staged.read(4, 2) == b'XY'
+        with pytest.raises(StorageConflictError) as caught:
+            staged.read(0, 10)
+        assert caught.value.errno == errno.ESTALE
 
-                about_to_block()
+    def test_that_would_block_is_read_by_a_worker(self, folder: Path, clock: ManualClock) -> None:
+        base = BytesReader(b'0123456789', slow=True)
+        staged = stage(folder, clock, base)
+        with serving_thread() as call:
+            assert call(lambda: staged.write(0, b'XY')) == 2
+            assert call(lambda: staged.read(0, 2)) == b'XY'
+            with pytest.raises(WouldBlock):
+                call(lambda: staged.read(0, 3))
+        assert content(staged) == b'XY23456789'
+
+    def test_reading_it_holds_nobody_up(self, folder: Path, clock: ManualClock) -> None:
+        reached, go_on = threading.Event(), threading.Event()
+
+        class Stalling(BytesReader):
+            def read(self, offset: int, size_bytes: int) -> memoryview:
+                reached.set()
+                assert go_on.wait(10)
                 return super().read(offset, size_bytes)
 
-        staged = stage(folder, clock, Slow(b'0123456789'))
-        with serving_thread() as call, pytest.raises(WouldBlock):
-            call(lambda: staged.write(0, b'X'))
+        base = Stalling(b'0123456789')
+        staged = stage(folder, clock, base)
+        staged.write(0, b'ab')
+        reading = Thread(lambda: staged.read(0, 10))
+        assert reached.wait(10)
+        assert Thread(lambda: staged.write(0, b'XYZ')).result() == 3
+        staged.close()
+        assert base.closed == 0
+        go_on.set()
+        assert reading.result() == b'ab23456789'  # as it was when the read began
+        assert base.closed == 1
+
+    def test_has_another_version_or_name_with_the_same_content(self, folder: Path, clock: ManualClock) -> None:
+        old, new = BytesReader(b'0123456789'), BytesReader(b'0123456789')
+        staged = stage(folder, clock, old)
+        staged.write(0, b'X')
+        with staged.snapshot() as snapshot:
+            staged.rebase(NEXT, new)
+            old.gone = True
+            assert (staged.expected, snapshot.expected) == (NEXT, NEXT)
+            assert content(staged) == snapshot.read(0, 10) == b'X123456789'
+        assert old.closed == 1
+        staged.close()
+        assert new.closed == 1
+
+    def test_of_another_length_is_somebody_elses(self, folder: Path, clock: ManualClock) -> None:
+        other = BytesReader(b'other')
+        staged = stage(folder, clock, BytesReader(b'0123456789'))
+        staged.rebase(NEXT, other)
+        assert (staged.expected, other.closed) == (BASE, 1)
+        assert content(staged) == b'0123456789'
+
+    def test_that_is_not_needed_any_more_is_closed_at_once(self, folder: Path, clock: ManualClock) -> None:
+        other = BytesReader(b'0123456789')
+        staged = stage(folder, clock)
+        staged.rebase(NEXT, other)
+        assert (staged.expected, other.closed) == (NEXT, 1)
+
+    def test_in_many_pieces_is_fetched_beside_further_writes(
+        self, folder: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(staging_module, 'EXTENTS_MAX', 3)
+        data = bytes(range(100))
+        base = BytesReader(data)
+        staged = stage(folder, clock, base)
+        for offset in (10, 20, 30, 40, 52, 95):
+            staged.write(offset, b'X')
+        assert len(missing(staged)) == 3
+        # Always the shorter side of what would be split; never what lies elsewhere.
+        assert base.fetched == [(21, 9), (31, 9), (41, 11), (96, 4)]
+        expected = bytearray(data)
+        for offset in (10, 20, 30, 40, 52, 95):
+            expected[offset] = ord('X')
+        assert content(staged) == expected
+
+    def test_what_is_unchanged_is_known_in_a_bounded_way(
+        self, folder: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(staging_module, 'EXTENTS_MAX', 2)
+        staged = stage(folder, clock)
+        staged.write(0, bytes(100))
+        with staged.snapshot() as snapshot:
+            staged.committed(snapshot, NEXT, lambda: BytesReader(b''))
+        for offset in (1, 3, 30, 32):
+            staged.write(offset, b'X')
+        assert unchanged(staged) == [(33, 67)]
+
+    def test_what_was_just_written_is_not_unchanged_at_the_bound(
+        self, folder: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(staging_module, 'EXTENTS_MAX', 3)
+        staged = stage(folder, clock, BytesReader(bytes(20)))
+        for offset in (1, 3, 5, 7, 9, 11):
+            staged.write(offset, b'X')
+        assert unchanged(staged) == missing(staged) == [(0, 1), (2, 1), (12, 8)]
+
+
+class TestSmallBase:
+    def test_is_fetched_by_the_first_write_so_that_it_can_be_kept(self, folder: Path, clock: ManualClock) -> None:
+        base = BytesReader(b'0123456789')
+        staged = stage(folder, clock, base)
+        staged.write(3, b'XY')
+        assert (base.fetched, base.closed) == ([(0, 3), (5, 5)], 1)
+        assert missing(staged) == []
+        assert unchanged(staged) == [(0, 3), (5, 5)]
+        assert content(staged) == b'012XY56789'
+
+    def test_is_not_fetched_where_all_of_it_is_written(self, folder: Path, clock: ManualClock) -> None:
+        base = BytesReader(b'0123456789')
+        staged = stage(folder, clock, base)
+        staged.write(0, b'abcdefghijkl')
+        assert (base.fetched, base.closed) == ([], 1)
+
+    def test_is_fetched_only_as_far_as_it_stays(self, folder: Path, clock: ManualClock) -> None:
+        base = BytesReader(b'0123456789')
+        staged = stage(folder, clock, base)
+        staged.truncate(4)
+        assert base.fetched == [(0, 4)]
+        staged.truncate(6)
+        assert content(staged) == b'0123\0\0'
+
+    def test_is_not_fetched_by_a_touch_or_a_time(self, folder: Path, clock: ManualClock) -> None:
+        base = BytesReader(b'0123456789')
+        staged = stage(folder, clock, base)
+        staged.touch()
+        staged.set_mtime(3)
+        assert base.fetched == []
+
+    def test_that_would_block_is_fetched_by_a_worker(self, folder: Path, clock: ManualClock) -> None:
+        staged = stage(folder, clock, BytesReader(b'0123456789', slow=True))
+        with serving_thread() as call:
+            for change in (lambda: staged.write(0, b'X'), lambda: staged.truncate(5)):
+                with pytest.raises(WouldBlock):
+                    call(change)
         assert not staged.dirty
         assert staged.write(0, b'X') == 1
         assert content(staged) == b'X123456789'
-        staged.close()
+
+    def test_that_has_gone_refuses_the_write(self, folder: Path, clock: ManualClock) -> None:
+        base = BytesReader(b'0123456789')
+        staged = stage(folder, clock, base)
+        base.gone = True
+        with pytest.raises(StorageConflictError):
+            staged.write(0, b'X')
+        assert not staged.dirty
+
+    def test_ends_at_a_mebibyte(self, folder: Path, clock: ManualClock) -> None:
+        small, large = BytesReader(bytes(MIB)), BytesReader(bytes(MIB + 1))
+        stage(folder, clock, small).write(0, b'X')
+        stage(folder, clock, large).write(0, b'X')
+        assert (small.fetched_bytes, large.fetched_bytes) == (MIB - 1, 0)
 
 
 class TestWriting:
@@ -136,7 +291,6 @@ class TestWriting:
             thread.result()
         assert content(staged) == b'12345' * 400
         assert staged.size_bytes == 2000
-        staged.close()
 
     def test_holes_read_as_zeros(self, folder: Path, clock: ManualClock) -> None:
         staged = stage(folder, clock)
@@ -145,17 +299,20 @@ class TestWriting:
         staged.truncate(8)
         assert content(staged) == b'\0\0\0\0\0x\0\0'
         assert staged.read(100, 5) == b''
-        staged.close()
 
-    def test_each_change_has_its_time(self, folder: Path, clock: ManualClock) -> None:
-        staged = stage(folder, clock, Base(b'0'), 7)
+    def test_each_change_has_its_time_and_number(self, folder: Path, clock: ManualClock) -> None:
+        staged = stage(folder, clock, BytesReader(b'0'), 7)
         changes = (lambda: staged.write(0, b'x'), lambda: staged.truncate(3), staged.touch)
-        for change in changes:
+        for number, change in enumerate(changes, start=1):
             clock.advance(1)
             change()
             assert staged.dirty
-            assert staged.mtime_ns == clock.time_ns()
-        staged.close()
+            assert (staged.mtime_ns, staged.changes) == (clock.time_ns(), number)
+
+    def test_to_write_nothing_changes_nothing(self, folder: Path, clock: ManualClock) -> None:
+        staged = stage(folder, clock)
+        assert staged.write(100, b'') == 0
+        assert (staged.dirty, staged.size_bytes) == (False, 0)
 
     def test_a_time_that_was_set_stays_until_the_next_write(self, folder: Path, clock: ManualClock) -> None:
         staged = stage(folder, clock)
@@ -163,15 +320,30 @@ class TestWriting:
         assert (staged.mtime_ns, staged.keeps_mtime) == (5, True)
         staged.write(0, b'x')
         assert (staged.mtime_ns, staged.keeps_mtime) == (clock.time_ns(), False)
-        staged.close()
 
-    def test_reading_does_not_wait_for_a_commit(self, folder: Path, clock: ManualClock) -> None:
-        """A Source is read by the threads of a backend while the lock is held for them."""
-        staged = stage(folder, clock, Base(b'base'))
+    def test_reading_does_not_wait_for_whoever_holds_the_lock(self, folder: Path, clock: ManualClock) -> None:
+        staged = stage(folder, clock)
+        staged.write(0, b'data')
         with staged.lock:
-            staged.prepare()
-            assert Thread(lambda: content(staged)).result() == b'base'
-        staged.close()
+            assert Thread(lambda: content(staged)).result() == b'data'
+
+    def test_whoever_watches_is_told_of_each_change_after_it(self, folder: Path, clock: ManualClock) -> None:
+        told: list[tuple[object, ...]] = []
+
+        class Watch:
+            def wrote(self, start: int, end: int) -> None:
+                told.append(('wrote', start, end, staged.size_bytes))
+
+            def cut(self, size_bytes: int) -> None:
+                told.append(('cut', size_bytes, staged.size_bytes))
+
+        staged = stage(folder, clock)
+        staged.watch = Watch()
+        staged.write(0, b'abc')
+        staged.write(None, b'd')
+        staged.truncate(2)
+        staged.touch()
+        assert told == [('wrote', 0, 3, 3), ('wrote', 3, 4, 4), ('cut', 2, 2)]
 
     @pytest.mark.parametrize(
         ('number', 'kind'),
@@ -184,69 +356,113 @@ class TestWriting:
             raise OSError(number, os.strerror(number))
 
         staged = stage(folder, clock)
-        monkeypatch.setattr(os, 'pwrite', fail)
-        with pytest.raises(kind, match=str(folder)):
-            staged.write(0, b'x')
-        assert not staged.dirty
-        staged.close()
+        for call in ('pwrite', 'pread', 'ftruncate'):
+            monkeypatch.setattr(os, call, fail)
+        for use in (lambda: staged.write(0, b'x'), lambda: staged.read(0, 1), lambda: staged.truncate(3)):
+            with pytest.raises(kind, match=str(folder)):
+                use()
+        assert (staged.dirty, staged.size_bytes) == (False, 0)
 
-    def test_a_file_that_is_too_large_keeps_its_errno(self, folder: Path, clock: ManualClock) -> None:
-        staged = stage(folder, clock)
+    def test_a_length_that_cannot_be_keeps_its_errno(self, folder: Path, clock: ManualClock) -> None:
+        staged = stage(folder, clock, BytesReader(b'0123456789'))
         with pytest.raises(StorageIOError) as caught:
             staged.truncate(-1)
         assert caught.value.errno == errno.EINVAL
-        staged.close()
+        assert (staged.size_bytes, staged.dirty) == (10, False)
 
-
-class TestFolder:
-    def test_staged_bytes_have_no_name(self, folder: Path, clock: ManualClock) -> None:
-        staged = stage(folder, clock)
-        staged.write(0, b'secret')
-        assert list(folder.iterdir()) == []
+    def test_a_file_that_is_closed_says_so(self, folder: Path, clock: ManualClock) -> None:
+        base = BytesReader(b'0123456789')
+        staged = stage(folder, clock, base)
         staged.close()
         staged.close()
-
-    def test_where_there_are_only_names_they_go_with_the_file(
-        self, folder: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.delattr(os, 'O_TMPFILE')
-        staged = stage(folder, clock)
-        staged.write(0, b'secret')
-        (named,) = folder.iterdir()
-        assert stat.S_IMODE(named.stat().st_mode) == 0o600
-        staged.close()
+        assert base.closed == 1
+        for use in (lambda: staged.read(0, 1), lambda: staged.write(0, b'x'), lambda: staged.truncate(0)):
+            with pytest.raises(StorageIOError, match='closed'):
+                use()
         assert list(folder.iterdir()) == []
 
-    @pytest.mark.parametrize('unnamed', [True, False])
-    def test_kept_bytes_outlive_the_file(
-        self, folder: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, unnamed: bool
+
+class TestRecovered:
+    @pytest.fixture
+    def data(self, tmp_path: Path) -> Path:
+        """What a journal keeps: only what was written of a file, and bytes that came behind its end later."""
+        path = tmp_path / 'data'
+        path.write_bytes(bytes(4) + b'XY' + bytes(4) + b'behind the end')
+        return path
+
+    def recover(self, folder: Path, clock: ManualClock, data: Path, base: BytesReader | None) -> StagedFile:
+        return StagedFile.recovered(
+            'a/f',
+            folder,
+            clock,
+            os.open(data, os.O_RDONLY),
+            size_bytes=10,
+            mtime_ns=7,
+            keeps_mtime=True,
+            expected=BASE,
+            missing=[Extent(0, 4), Extent(6, 4)],
+            base=base,
+        )
+
+    def test_it_is_as_it_was_and_waits_to_be_committed(self, folder: Path, clock: ManualClock, data: Path) -> None:
+        base = BytesReader(b'0123456789')
+        staged = self.recover(folder, clock, data, base)
+        assert (staged.size_bytes, staged.mtime_ns, staged.keeps_mtime) == (10, 7, True)
+        assert (staged.dirty, staged.expected) == (True, BASE)
+        assert missing(staged) == unchanged(staged) == [(0, 4), (6, 4)]
+        assert content(staged) == b'0123XY6789'
+        staged.close()
+        assert base.closed == 1
+
+    @pytest.mark.parametrize('small', [True, False])
+    def test_what_was_acknowledged_is_never_written(
+        self, folder: Path, clock: ManualClock, data: Path, monkeypatch: pytest.MonkeyPatch, small: bool
     ) -> None:
-        if not unnamed:
-            monkeypatch.delattr(os, 'O_TMPFILE')
-        kept = []
-        for number in range(3):  # at one time, by this clock
-            staged = stage(folder, clock)
-            staged.write(0, b'%d' % number)
-            kept.append(staged.keep())
-            staged.close()
-        assert [path.read_bytes() for path in kept] == [b'0', b'1', b'2']
-        assert all(path.parent == folder and stat.S_IMODE(path.stat().st_mode) == 0o600 for path in kept)
-        assert len(list(folder.iterdir())) == 3
+        monkeypatch.setattr(staging_module, 'SMALL_BASE_BYTES', MIB if small else 0)
+        before = data.read_bytes()
+        staged = self.recover(folder, clock, data, BytesReader(b'0123456789'))
+        staged.truncate(12)
+        staged.write(0, b'ab')
+        staged.write(None, b'!')
+        assert content(staged) == b'ab23XY6789\0\0!'
+        assert data.read_bytes() == before
 
-    def test_the_folder_is_private(self, tmp_path: Path) -> None:
-        folder = tmp_path / 'open'
-        folder.mkdir(mode=0o755)
-        private_directory(folder)
-        private_directory(tmp_path / 'new' / 'deep')
-        for path in (folder, tmp_path / 'new' / 'deep'):
-            assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    def test_its_snapshot_completes_a_copy(self, folder: Path, clock: ManualClock, data: Path) -> None:
+        before = data.read_bytes()
+        staged = self.recover(folder, clock, data, BytesReader(b'0123456789'))
+        with staged.snapshot() as snapshot:
+            assert os.pread(snapshot.fileno(), 100, 0) == b'0123XY6789'
+            staged.committed(snapshot, NEXT, lambda: BytesReader(b'0123XY6789'))
+        assert not staged.dirty
+        assert content(staged) == b'0123XY6789'
+        assert data.read_bytes() == before
 
-    def test_a_folder_of_somebody_else_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(os, 'geteuid', lambda: 12345)
-        with pytest.raises(StoragePermissionError, match='cache: path:'):
-            private_directory(tmp_path)
+    def test_without_a_base_only_what_was_written_can_be_read(
+        self, folder: Path, clock: ManualClock, data: Path
+    ) -> None:
+        staged = self.recover(folder, clock, data, None)
+        assert staged.read(4, 2) == b'XY'
+        staged.write(0, b'abcd')
+        assert staged.read(0, 6) == b'abcdXY'
+        with staged.snapshot() as snapshot:
+            for use in (snapshot.complete, lambda: snapshot.read(0, 10), lambda: staged.read(0, 10)):
+                with pytest.raises(StorageConflictError, match="'a/f'"):
+                    use()
 
-    def test_a_folder_that_cannot_be_made_is_named(self, tmp_path: Path, clock: ManualClock) -> None:
-        (tmp_path / 'file').write_bytes(b'')
-        with pytest.raises(StorageIOError, match='file/staging'):
-            stage(tmp_path / 'file' / 'staging', clock)
+    def test_a_base_that_cannot_be_reached_can_be_tried_again(
+        self, folder: Path, clock: ManualClock, data: Path
+    ) -> None:
+        class Unreachable(BytesReader):
+            down = True
+
+            def read(self, offset: int, size_bytes: int) -> memoryview:
+                if self.down:
+                    raise StorageUnavailableError('nobody answers')
+                return super().read(offset, size_bytes)
+
+        base = Unreachable(b'0123456789')
+        staged = self.recover(folder, clock, data, base)
+        with pytest.raises(StorageUnavailableError):
+            content(staged)
+        base.down = False
+        assert content(staged) == b'0123XY6789'

@@ -12,6 +12,7 @@ from genro_storage.errors import (
 )
 from genro_storage.runtime import WouldBlock
 from genro_storage.volume import Volume
+from genro_storage.writing.journal import folder_of
 from tests.unit.volumes import WAIT_S, Remote, names, open_new, serving_thread
 
 BROKEN = StorageIOError('broken')
@@ -79,6 +80,26 @@ class TestCommits:
         reader.close()
         assert remote.content('f') == b'1'
 
+    @pytest.mark.parametrize('truncate', [False, True])
+    def test_a_reader_keeps_what_was_there_when_the_last_writer_left(
+        self, remote: Remote, volume: Volume, truncate: bool
+    ) -> None:
+        writer = open_new(volume, 'f', b'one')
+        readers = [volume.open_read('f') for _ in range(2)]
+        writer.write(3, b' two')
+        assert readers[0].read(0, 10) == b'one two'
+        writer.close()
+        writer = volume.open_write('f', create=False, truncate=truncate)
+        writer.write(0, b'THREE')
+        late = volume.open_read('f')
+        for reader in readers:
+            assert reader.read(0, 10) == b'one two'
+            assert reader.size_bytes == 7
+        assert late.read(0, 10) == (b'THREE' if truncate else b'THREEwo')
+        writer.close()
+        for reader in (*readers, late):
+            reader.close()
+
     def test_what_was_committed_is_known_at_once(self, remote: Remote, volume: Volume) -> None:
         assert names(volume) == {}
         remote.write('d/f', b'123')
@@ -129,7 +150,7 @@ class TestCommits:
 
 
 class TestFailedCommits:
-    """What was written is kept in the staging folder, and the log says where."""
+    """What was written is kept in the journal, and the log says where."""
 
     def test_a_failed_commit_keeps_the_bytes_and_says_where(
         self, remote: Remote, volume: Volume, caplog: pytest.LogCaptureFixture
@@ -139,8 +160,9 @@ class TestFailedCommits:
         with pytest.raises(StorageIOError):
             writer.close()
         assert remote.kept() == [b'precious']
-        (path,) = remote.staging.iterdir()
-        assert str(path) in caplog.text
+        (path,) = remote.root.glob('*/*/*.data')
+        assert str(path.parent) in caplog.text
+        assert path.stem in caplog.text
         assert 'm:f' in caplog.text
         writer.close()
         assert len(remote.kept()) == 1
@@ -157,14 +179,14 @@ class TestFailedCommits:
 
     @pytest.mark.parametrize('last', ['writer', 'reader', 'aborted'])
     def test_of_a_handle_that_is_not_the_last(self, remote: Remote, volume: Volume, last: str) -> None:
-        """The bytes live as long as any handle does, and are kept when the last one goes."""
+        """The bytes live as long as any handle does, and are kept when the last one that writes goes."""
         writer = open_new(volume, 'f')
         other: Any = volume.open_read('f') if last == 'reader' else volume.open_write('f', create=False)
         writer.write(0, b'precious')
         remote.backend.fail_always('put', BROKEN)
         with pytest.raises(StorageIOError):
             writer.close()
-        assert remote.kept() == []
+        assert remote.kept() == ([b'precious'] if last == 'reader' else [])
         assert other.read(0, 100) == b'precious'
         if last == 'writer':
             with pytest.raises(StorageIOError):
@@ -204,7 +226,7 @@ class TestFailedCommits:
         self, remote: Remote, volume: Volume, caplog: pytest.LogCaptureFixture
     ) -> None:
         writer = open_new(volume, 'f', b'precious')
-        remote.staging.rmdir()
+        (remote.root / folder_of(remote.backend.destination)).write_text('in the way')
         remote.backend.fail_always('put', BROKEN)
         with pytest.raises(StorageIOError, match='broken'):
             writer.close()
@@ -236,12 +258,13 @@ class TestPrivateWriters:
         assert remote.names() == []
         assert remote.kept() == []
 
-    def test_a_failed_close_is_reported_and_leaves_no_file_behind(self, remote: Remote, volume: Volume) -> None:
+    def test_a_failed_close_is_reported_and_keeps_what_was_written(self, remote: Remote, volume: Volume) -> None:
         writer = volume.replace('f')
+        writer.write(0, b'precious')
         remote.backend.fail('put', BROKEN)
         with pytest.raises(StorageIOError):
             writer.close()
-        assert remote.kept() == []
+        assert remote.kept() == [b'precious']
 
     def test_of_two_changes_at_once_the_second_is_refused(self, remote: Remote, volume: Volume) -> None:
         remote.put('f', b'base')

@@ -125,8 +125,8 @@ class TestRemoving:
         remote.put('f', b'old')
         removed = remote.backend.inner.remove_file
 
-        def remove_and_be_overtaken(path: str) -> None:
-            removed(path)
+        def remove_and_be_overtaken(path: str, **known: bool) -> None:
+            removed(path, **known)
             remote.backend.inner.remove_file = removed  # type: ignore[method-assign]
             writer = volume.replace(path)
             writer.write(0, b'new')
@@ -230,9 +230,29 @@ class TestRenaming:
     def test_a_file_that_was_never_committed(self, remote: Remote, volume: Volume) -> None:
         writer = open_new(volume, 'a', b'1')
         volume.rename('a', 'b')
-        assert remote.content('b') == b'1'
+        assert names(volume) == {'b': 1}
+        assert remote.backend.calls('put') == remote.backend.calls('rename') == 0
         writer.close()
         assert remote.names() == ['b']
+
+    def test_a_file_that_was_never_committed_over_another(self, remote: Remote, volume: Volume) -> None:
+        remote.put('b', b'old')
+        writer = open_new(volume, 'a', b'1')
+        volume.rename('a', 'b')
+        assert remote.content('b') == b'old'
+        writer.close()
+        assert remote.names() == ['b']
+        assert remote.content('b') == b'1'
+
+    def test_what_others_put_over_the_name_of_a_file_that_was_never_committed_is_not_lost(
+        self, remote: Remote, volume: Volume
+    ) -> None:
+        writer = open_new(volume, 'a', b'1')
+        volume.rename('a', 'b')
+        remote.put('b', b'theirs')
+        with pytest.raises(StorageConflictError):
+            writer.close()
+        assert sorted(remote.content(name) for name in remote.names()) == [b'1', b'theirs']
 
     def test_a_directory_with_open_files(self, remote: Remote, volume: Volume) -> None:
         remote.put('d/deep/a', b'a')
@@ -308,6 +328,7 @@ class TestRenaming:
 
     def test_a_failure_leaves_handles_where_they_are(self, remote: Remote, volume: Volume) -> None:
         writer = open_new(volume, 'a', b'1')
+        writer.flush()
         remote.backend.fail('rename', BROKEN)
         with pytest.raises(StorageIOError):
             volume.rename('a', 'b')
@@ -317,7 +338,9 @@ class TestRenaming:
         assert remote.names() == ['a']
 
     def test_a_commit_that_fails_stops_it(self, remote: Remote, volume: Volume) -> None:
-        writer = open_new(volume, 'a', b'1')
+        remote.put('a', b'0')
+        writer = volume.open_write('a', create=False)
+        writer.write(0, b'1')
         remote.backend.fail('put', BROKEN)
         with pytest.raises(StorageIOError):
             volume.rename('a', 'b')

@@ -15,6 +15,7 @@ from genro_storage.cache.memory import MemoryBlockCache
 from genro_storage.config import MemoryDefinition
 from genro_storage.testing import BytesSource, FaultyBackend, ManualClock
 from genro_storage.volume import Volume
+from genro_storage.writing.journal import Journal
 from genro_storage.writing.writer import Writer
 
 WAIT_S = 10.0
@@ -28,11 +29,17 @@ class Remote:
         self.clock = ManualClock()
         self.store = MemoryBackend(self.clock)
         self.backend = FaultyBackend(self.store, capabilities)
-        self.staging = folder / 'staging'
+        self.folder = folder
+        self.definition = MemoryDefinition(name='m', **definition)
+        self.root = folder / 'journal'
+        self.staging = self.root / 'staging'
         self.cache = MemoryBlockCache(64 << 20)
-        self.volume = Volume(
-            MemoryDefinition(name='m', **definition), self.backend, self.cache, self.staging, self.clock
-        )
+        self.volume = self.another_volume()
+
+    def another_volume(self) -> Volume:
+        """The same mount, as another process has it, or the next one."""
+        journal = Journal(self.root, self.backend.destination, self.clock, self.folder / 'state')
+        return Volume(self.definition, self.backend, self.cache, self.staging, self.clock, journal)
 
     def put(self, path: str, data: bytes) -> None:
         """Store a file as somebody else would."""
@@ -47,10 +54,9 @@ class Remote:
         return sorted(entry.name for entry in self.store.list_directory(path))
 
     def kept(self) -> list[bytes]:
-        """The contents that were kept in the staging folder, and nothing else is there."""
-        found = sorted(self.staging.iterdir()) if self.staging.exists() else []
-        assert all(path.name.startswith('uncommitted-') for path in found)
-        return [path.read_bytes() for path in found]
+        """The contents that the journal holds; nothing else is left on the local disk."""
+        assert not self.staging.exists() or not list(self.staging.iterdir())
+        return [path.read_bytes() for path in sorted(self.root.glob('*/*/*.data'))]
 
     def write(self, path: str, data: bytes) -> None:
         """Write a file through the volume, in place."""

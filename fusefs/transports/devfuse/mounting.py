@@ -16,11 +16,9 @@ import stat
 import subprocess
 from pathlib import Path
 
-from fusefs.transports.devfuse import mountinfo
-from fusefs.transports.devfuse.mountinfo import MountInfo
 from fusefs.transports.devfuse.options import MountError, MountOptions
-
-FSTYPE = 'fuse.genro-storage'
+from genro_storage import mountinfo
+from genro_storage.mountinfo import FSTYPE, MountInfo
 
 _DEVICE = '/dev/fuse'
 _FUSE_CONF = '/etc/fuse.conf'

@@ -6,7 +6,7 @@ Owns the number and the file in /sys. Never looks at what is mounted. Pure but f
 import logging
 from pathlib import Path
 
-from fusefs.transports.devfuse.mountinfo import mount_at, mounts, resolve
+from genro_storage.mountinfo import mount_at, mounts, resolve
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,9 @@ from pathlib import Path
 
 import msgspec
 
+#: The kernel's name for the kind of file system that genro-mount mounts.
+FSTYPE = 'fuse.genro-storage'
+
 #: How many symbolic links a path may lead through, as in the kernel (linux/namei.h, MAXSYMLINKS).
 _MAX_LINKS = 40
 
@@ -27,6 +30,11 @@ class MountInfo(msgspec.Struct, frozen=True):
     mountpoint: str
     fstype: str
     source: str
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether genro-storage is mounted there, by this process or another."""
+        return self.fstype == FSTYPE
 
     @property
     def is_fuse(self) -> bool:
@@ -61,6 +69,12 @@ def _unescape(field: str) -> str:
 def mount_at(path: str | Path, among: Sequence[MountInfo]) -> MountInfo | None:
     """The mount whose root a resolved path is; the topmost where several are stacked."""
     return next((mount for mount in reversed(among) if mount.mountpoint == str(path)), None)
+
+
+def mount_of(path: str | Path, among: Sequence[MountInfo]) -> MountInfo | None:
+    """The mount that a resolved path is in."""
+    above = [mount for mount in among if f'{path}/'.startswith(f'{mount.mountpoint.rstrip("/")}/')]
+    return max(reversed(above), key=lambda mount: len(mount.mountpoint), default=None)
 
 
 def resolve(path: str | Path, among: Sequence[MountInfo]) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.transports.devfuse.mountinfo import MountInfo, mount_at, mounts, parse, resolve
+from genro_storage.mountinfo import MountInfo, mount_at, mounts, parse, resolve
 
 TABLE = """\
 27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard

@@ -1,0 +1,186 @@
+"""Renames, with the files under change that they concern.
+
+Owns that a file which is nowhere yet but here only changes its name, that all others are committed first and stay open
+under their new one, and that a directory which moves by copies and removals arrives as a whole or not at all: a journal
+says how far it is, and who finds that after a crash ends it.
+
+Threads: safe; the files concerned are kept from being committed meanwhile (docs/concurrency.md).
+"""
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+
+import msgspec
+
+from genro_storage import paths
+from genro_storage.backends.base import ABSENT, Backend, Move, MovesInSteps
+from genro_storage.cache.entries import EntryCache
+from genro_storage.entry import Entry
+from genro_storage.errors import (
+    StorageError,
+    StorageIsADirectoryError,
+    StorageNotADirectoryError,
+    StorageNotEmptyError,
+    StorageNotFoundError,
+)
+from genro_storage.runtime import Clock
+from genro_storage.writing.commits import Commits
+from genro_storage.writing.journal import Held, Journal
+from genro_storage.writing.journal_records import Intent, new_id
+from genro_storage.writing.shared import SharedFiles
+from genro_storage.writing.staging import StagedFile
+
+log = logging.getLogger(__name__)
+
+_encode = msgspec.json.encode
+_decode = msgspec.json.Decoder(tuple[Move, ...]).decode
+
+
+class Moves:
+    """Renames within one mount."""
+
+    def __init__(
+        self,
+        name: str,
+        backend: Backend,
+        files: SharedFiles,
+        entries: EntryCache,
+        commits: Commits,
+        journal: Journal | None,
+        clock: Clock,
+    ) -> None:
+        self._name = name
+        self._backend = backend
+        self._files = files
+        self._entries = entries
+        self._commits = commits
+        self._journal = journal
+        self._clock = clock
+
+    def rename(self, source: str, target: str) -> None:
+        """Move a file or directory to another name, replacing a file, or an empty directory, that is there.
+
+        Raises StorageNotEmptyError and what commits and the backend raise.
+        """
+        with self._files.holding_all(source, target) as files:
+            self.refuse_files_below(target)
+            moving = [file for file in files if paths.is_within(file.path, source)]
+            replaced = [file for file in files if file.path == target]
+            if len(moving) == 1 and moving[0].path == source and _is_unstored(moving[0]):
+                self._rename_unstored(moving[0], target, replaced)
+            else:
+                self._rename_stored(source, target, moving, replaced)
+
+    def refuse_files_below(self, directory: str) -> None:
+        """Raise StorageNotEmptyError if files under change are below: the backend may find the directory empty."""
+        if self._files.are_below(directory):
+            raise StorageNotEmptyError(f'{self._name}:{directory} is not empty: a file in it is open')
+
+    def recover(self, held: Held) -> None:
+        """End a move that a process which is gone has left. Raises what makes that impossible now."""
+        assert isinstance(self._backend, MovesInSteps) and self._journal is not None  # noqa: S101, PT018 - it began so
+        intent = held.intent
+        moves = _decode(held.read_data())
+        if intent.phase == 'copying':
+            self._backend.undo_planned(intent.path, intent.target, moves)
+            outcome = 'undone'
+        else:
+            self._backend.remove_planned(intent.path, intent.target, moves)
+            outcome = 'completed'
+        log.warning('%s: moving %r to %r was interrupted; %s', self._name, intent.path, intent.target, outcome)
+        self._forget(intent.path, intent.target)
+        self._journal.drop(held)
+
+    # Inside
+
+    def _rename_unstored(self, staged: StagedFile, target: str, replaced: Sequence[StagedFile]) -> None:
+        """A file that no backend has yet gets another name, and replaces there what is then."""
+        parent = paths.parent(target)
+        if parent and not self._stat(parent).is_directory:
+            raise StorageNotADirectoryError(f'{self._name}:{parent} is not a directory')
+        if replaced:
+            expected = replaced[0].expected
+        else:
+            there = self._find(target)
+            if there is not None and there.is_directory:
+                raise StorageIsADirectoryError(f'{self._name}:{target} is a directory and a file cannot replace it')
+            expected = ABSENT if there is None else there.version
+        source = staged.path
+        with staged.lock:
+            staged.expected = expected
+            self._commits.moved(staged, target)
+            for file in replaced:
+                self._commits.forget(file)
+            self._files.move(staged, target)
+        self._entries.tell(source)
+        self._entries.tell(target)
+
+    def _rename_stored(
+        self, source: str, target: str, moving: Sequence[StagedFile], replaced: Sequence[StagedFile]
+    ) -> None:
+        for staged in [*moving, *replaced]:
+            # What is replaced, only if it is nowhere yet: the backend is to decide whether it may be.
+            if staged in moving or staged.expected is ABSENT:
+                self._commits.commit(staged)
+        current = [self._commits.is_current(staged) for staged in moving]
+        try:
+            self._move(source, target)
+        finally:
+            self._forget(source, target)
+        for staged in replaced:
+            self._commits.forget(staged)
+        for staged, rebased in zip(moving, current, strict=True):
+            self._files.move(staged, target + staged.path.removeprefix(source))
+            # If nobody can say now, the next commit will find out.
+            with suppress(StorageError):
+                if rebased:
+                    self._commits.rebase(staged)
+
+    def _move(self, source: str, target: str) -> None:
+        if (
+            self._journal is None
+            or not (self._backend.capabilities.moves_in_steps and isinstance(self._backend, MovesInSteps))
+            or not self._backend.stat(source).is_directory
+        ):
+            self._backend.rename(source, target)
+            return
+        moves = self._backend.plan_move(source, target)
+        now_ns = self._clock.time_ns()
+        intent = Intent(id=new_id(now_ns), kind='move', mount=self._name, path=source, target=target, created_ns=now_ns)
+        held = self._journal.add(intent, _encode(moves))
+        try:
+            self._backend.copy_planned(source, target, moves)
+        except StorageError:
+            # Its copies are gone again, or if they could not be removed now, that is for the next recovery.
+            with suppress(StorageError):
+                self._backend.undo_planned(source, target, moves)
+                self._journal.drop(held)
+            raise
+        held = self._journal.rewrite(held, msgspec.structs.replace(intent, phase='removing'))
+        self._backend.remove_planned(source, target, moves)
+        self._journal.drop(held)
+
+    def _forget(self, source: str, target: str) -> None:
+        self._entries.forget(source)
+        self._entries.forget(target)
+
+    def _find(self, path: str) -> Entry | None:
+        known = self._entries.find(path)
+        if known is not None:
+            return known.entry
+        try:
+            return self._backend.stat(path)
+        except (StorageNotFoundError, StorageNotADirectoryError):
+            return None
+
+    def _stat(self, path: str) -> Entry:
+        entry = self._find(path)
+        if entry is None:
+            raise StorageNotFoundError(f'{self._name}:{path}: nothing is there')
+        return entry
+
+
+def _is_unstored(staged: StagedFile) -> bool:
+    """Whether a file is certainly nowhere yet but here."""
+    return staged.expected is ABSENT and not staged.progress.may_have_arrived

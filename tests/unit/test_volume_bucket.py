@@ -1,0 +1,336 @@
+"""A volume over a bucket: requests that a program pays for, parts sent while it writes, and directories that move."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from genro_storage.backends.object_directories import ObjectDirectories
+from genro_storage.cache.memory import MemoryBlockCache
+from genro_storage.config import MemoryDefinition
+from genro_storage.config.definitions import Durability
+from genro_storage.errors import StorageConflictError, StorageIOError
+from genro_storage.testing import BytesSource, FaultyBackend, ManualClock
+from genro_storage.volume import Volume
+from genro_storage.writing.journal import Journal
+from genro_storage.writing.stream import START_BYTES
+from tests.unit.buckets import DictRequests
+from tests.unit.volumes import WAIT_S
+
+MIB = 1 << 20
+PIECE = os.urandom(MIB)
+
+
+NAMES = ('a', 'b', 'e/c', 'e/f/g')
+FILES = {f'd/{name}': name.encode() for name in NAMES}
+MOVED = {f'new/{name}': name.encode() for name in NAMES}
+
+
+class Killed(BaseException):
+    """In place of the end of the process."""
+
+
+class Bucket:
+    """A bucket in memory, and volumes over it, one after the other, as of processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clock = ManualClock()
+        self.requests = DictRequests()
+        self.backend = FaultyBackend(ObjectDirectories(self.requests))
+        self.root = folder / 'journal'
+        self.durability = Durability.CLOSE
+        self.opened: list[Volume] = []
+
+    def volume(self) -> Volume:
+        """As the next process has it; the one before is gone."""
+        for before in self.opened:
+            assert before._journal is not None
+            before._journal.close()
+        definition = MemoryDefinition(name='m', durability=self.durability, writeback_delay_s=1e6)
+        journal = Journal(self.root, self.backend.destination, self.clock, self.folder / 'state')
+        cache = MemoryBlockCache(64 << 20)
+        volume = Volume(definition, self.backend, cache, self.root / 'staging', self.clock, journal)
+        self.opened.append(volume)
+        return volume
+
+    def recovered(self) -> Volume:
+        """The next process, once it has done what the one before has left."""
+        volume = self.volume()
+        volume.adopt()
+        assert volume._recovery is not None
+        volume._recovery.drain(WAIT_S)
+        volume.sync('')
+        return volume
+
+    def left(self) -> list[Path]:
+        """What the journal holds."""
+        return list(self.root.glob('*/*/*.intent'))
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Iterator[Bucket]:
+    bucket = Bucket(tmp_path)
+    yield bucket
+    bucket.backend.heal()
+    for volume in bucket.opened[-1:]:
+        volume.close(WAIT_S)
+
+
+def write(volume: Volume, path: str, data: bytes) -> None:
+    writer = volume.open_write(path, create=True, truncate=True)
+    writer.write(0, data)
+    writer.close()
+
+
+class TestRequests:
+    """What is asked of the server for what a program does, where its directory was made or listed here."""
+
+    def asked(self, bucket: Bucket) -> dict[str, int]:
+        counted = dict(bucket.requests.count)
+        bucket.requests.count.clear()
+        return counted
+
+    def test_a_new_file_is_one_request(self, bucket: Bucket) -> None:
+        volume = bucket.volume()
+        volume.make_directory('d')
+        self.asked(bucket)
+        for number in range(10):
+            assert volume.find(f'd/f{number}').entry is None
+            write(volume, f'd/f{number}', b'1')
+        assert self.asked(bucket) == {'upload': 10}
+
+    def test_a_removal_is_one_request_while_others_are_there(self, bucket: Bucket) -> None:
+        for number in range(10):
+            bucket.requests.stored[f'd/f{number}'] = b'1'
+        volume = bucket.volume()
+        names = [entry.name for entry in volume.list_directory('d')[0]]
+        self.asked(bucket)
+        for name in names[:-1]:
+            volume.remove_file(f'd/{name}')
+        assert self.asked(bucket) == {'remove': 9}
+        volume.remove_file(f'd/{names[-1]}')
+        assert volume.stat('d').is_directory
+
+    def test_the_time_is_asked_for_by_who_looks_and_only_then(self, bucket: Bucket) -> None:
+        volume = bucket.volume()
+        volume.make_directory('d')
+        write(volume, 'd/f', b'1')
+        assert volume.stat('d/f').mtime_ns == bucket.backend.stat('d/f').mtime_ns
+        self.asked(bucket)
+        assert volume.stat('d/f').size_bytes == 1
+        assert self.asked(bucket) == {}
+
+
+class TestStreams:
+    def test_parts_are_sent_while_the_file_is_written(self, bucket: Bucket) -> None:
+        volume = bucket.volume()
+        writer = volume.replace('f')
+        for number in range(40):
+            writer.write(number * MIB, PIECE)
+        stream = writer._staged.progress.stream
+        assert stream is not None
+        for future in list(stream._under_way.values()):
+            future.result(WAIT_S)
+        assert len(stream._sent) >= START_BYTES // (8 * MIB)
+        assert bucket.requests.stored == {}
+        writer.close()
+        assert bucket.requests.stored['f'] == PIECE * 40
+        assert bucket.requests.uploads == {}
+        assert bucket.left() == []
+
+    def test_what_is_written_again_is_sent_again(self, bucket: Bucket) -> None:
+        volume = bucket.volume()
+        writer = volume.open_write('f', create=True)
+        for number in range(32):
+            writer.write(number * MIB, PIECE)
+        writer.write(5, b'again')
+        writer.write(20 * MIB, b'and again')
+        writer.truncate(30 * MIB)
+        writer.close()
+        expected = bytearray(PIECE * 30)
+        expected[5:10] = b'again'
+        expected[20 * MIB : 20 * MIB + 9] = b'and again'
+        assert bucket.requests.stored['f'] == expected
+
+    def test_a_part_that_cannot_be_sent_ahead_is_sent_at_the_commit(self, bucket: Bucket) -> None:
+        volume = bucket.volume()
+        bucket.backend.fail('upload.send', StorageIOError('broken'))
+        writer = volume.open_write('f', create=True)
+        for number in range(40):
+            writer.write(number * MIB, PIECE)
+        writer.close()
+        assert bucket.requests.stored['f'] == PIECE * 40
+
+    def test_an_upload_that_cannot_be_begun_is_done_at_the_commit(self, bucket: Bucket) -> None:
+        volume = bucket.volume()
+        bucket.backend.fail('begin_upload', StorageIOError('broken'))
+        writer = volume.open_write('f', create=True)
+        for number in range(40):
+            writer.write(number * MIB, PIECE)
+        writer.close()
+        assert bucket.requests.stored['f'] == PIECE * 40
+
+    def test_an_exception_leaves_no_parts(self, bucket: Bucket) -> None:
+        volume = bucket.volume()
+        writer = volume.replace('f')
+        for number in range(40):
+            writer.write(number * MIB, PIECE)
+        writer.abort()
+        assert bucket.requests.uploads == {}
+        assert bucket.requests.stored == {}
+        assert bucket.left() == []
+
+    def test_parts_of_a_process_that_is_gone_are_aborted_by_the_next(self, bucket: Bucket) -> None:
+        volume = bucket.volume()
+        writer = volume.replace('f')
+        for number in range(40):
+            writer.write(number * MIB, PIECE)
+        stream = writer._staged.progress.stream
+        assert stream is not None
+        assert stream._upload.result(WAIT_S) is not None
+        assert len(bucket.requests.uploads) == 1
+        bucket.recovered()
+        assert bucket.requests.uploads == {}
+        assert bucket.left() == []
+
+    def test_a_file_that_was_renamed_while_it_was_written_arrives_under_its_new_name(self, bucket: Bucket) -> None:
+        volume = bucket.volume()
+        writer = volume.open_write('f', create=True)
+        for number in range(40):
+            writer.write(number * MIB, PIECE)
+        volume.rename('f', 'g')
+        writer.close()
+        assert list(bucket.requests.stored) == ['g']
+        assert bucket.requests.uploads == {}
+
+
+class TestLargeFiles:
+    def test_of_a_file_that_is_appended_to_only_the_end_is_sent(self, bucket: Bucket) -> None:
+        bucket.requests.stored['f'] = PIECE * 64
+        volume = bucket.volume()
+        writer = volume.open_write('f', create=False)
+        writer.write(64 * MIB, b'the end')
+        writer.close()
+        assert bucket.requests.stored['f'] == PIECE * 64 + b'the end'
+        assert bucket.requests.count['read'] == 0
+        assert bucket.backend.calls('upload.copy') == 1
+        assert bucket.backend.calls('upload.send') == 1
+
+    def test_of_a_file_that_is_synced_again_and_again_only_what_is_new_is_sent(self, bucket: Bucket) -> None:
+        volume = bucket.volume()
+        writer = volume.open_write('f', create=True)
+        writer.write(0, PIECE * 24)
+        writer.sync()
+        for number in range(24, 28):
+            sent = bucket.backend.calls('upload.send')
+            writer.write(number * MIB, PIECE)
+            writer.sync()
+            assert bucket.requests.stored['f'] == PIECE * (number + 1)
+            assert bucket.backend.calls('upload.send') <= sent + 1
+        writer.close()
+
+    def test_a_few_bytes_in_the_middle_move_one_part(self, bucket: Bucket) -> None:
+        bucket.requests.stored['f'] = PIECE * 64
+        volume = bucket.volume()
+        writer = volume.open_write('f', create=False)
+        writer.write(33 * MIB, b'changed')
+        assert writer.read(33 * MIB, 10) == b'changed' + PIECE[7:10]
+        writer.close()
+        expected = bytearray(PIECE * 64)
+        expected[33 * MIB : 33 * MIB + 7] = b'changed'
+        assert bucket.requests.stored['f'] == expected
+        assert bucket.backend.calls('upload.send') == 1
+
+    def test_what_was_written_of_a_version_that_has_gone_stays_in_the_journal(self, bucket: Bucket) -> None:
+        bucket.requests.stored['f'] = PIECE * 64
+        volume = bucket.volume()
+        writer = volume.open_write('f', create=False)
+        writer.write(33 * MIB, b'precious')
+        bucket.requests.stored['f'] = b'theirs'
+        with pytest.raises(StorageConflictError):
+            writer.close()
+        assert bucket.requests.stored == {'f': b'theirs'}
+        (data,) = bucket.root.glob('*/*/*.data')
+        with data.open('rb') as file:
+            file.seek(33 * MIB)
+            assert file.read(8) == b'precious'
+
+    def test_what_was_acknowledged_of_a_large_file_is_completed_by_the_next_process(self, bucket: Bucket) -> None:
+        bucket.durability = Durability.WRITEBACK
+        bucket.requests.stored['f'] = PIECE * 64
+        writer = bucket.volume().open_write('f', create=False)
+        writer.write(33 * MIB, b'changed')
+        writer.close()
+        bucket.recovered()
+        expected = bytearray(PIECE * 64)
+        expected[33 * MIB : 33 * MIB + 7] = b'changed'
+        assert bucket.requests.stored['f'] == expected
+        assert bucket.left() == []
+
+    def test_a_file_that_is_removed_while_it_is_open_can_be_read_to_its_end(self, bucket: Bucket) -> None:
+        bucket.requests.stored['f'] = PIECE * 3
+        volume = bucket.volume()
+        writer = volume.open_write('f', create=False)
+        volume.remove_file('f')
+        assert writer.read(0, 3 * MIB) == PIECE * 3
+        writer.close()
+        assert 'f' not in bucket.requests.stored
+
+
+class TestDirectories:
+    def files(self, bucket: Bucket) -> dict[str, bytes]:
+        return {key: data for key, data in bucket.requests.stored.items() if not key.endswith('/')}
+
+    def test_a_move(self, bucket: Bucket) -> None:
+        bucket.requests.stored.update(FILES)
+        bucket.volume().rename('d', 'new')
+        assert self.files(bucket) == MOVED
+        assert bucket.left() == []
+
+    def test_a_move_that_fails_leaves_everything(self, bucket: Bucket) -> None:
+        bucket.requests.stored.update(FILES)
+        bucket.requests.broken.add('d/e/c')
+        with pytest.raises(StorageIOError):
+            bucket.volume().rename('d', 'new')
+        assert self.files(bucket) == FILES
+        assert bucket.left() == []
+
+    def test_a_move_that_was_interrupted_while_copying_is_undone(self, bucket: Bucket) -> None:
+        bucket.requests.stored.update(FILES)
+        volume = bucket.volume()
+        bucket.backend.fail('copy_planned', Killed(), after=True)  # type: ignore[arg-type]
+        with pytest.raises(Killed):
+            volume.rename('d', 'new')
+        assert self.files(bucket) == FILES | MOVED
+        volume = bucket.recovered()
+        assert self.files(bucket) == FILES
+        assert bucket.left() == []
+        assert volume.stat('d/a').size_bytes == 1
+
+    def test_a_move_that_was_interrupted_while_removing_is_completed(self, bucket: Bucket) -> None:
+        bucket.requests.stored.update(FILES)
+        volume = bucket.volume()
+        bucket.backend.fail('remove_planned', Killed())  # type: ignore[arg-type]
+        with pytest.raises(Killed):
+            volume.rename('d', 'new')
+        bucket.recovered()
+        assert self.files(bucket) == MOVED
+        assert bucket.left() == []
+
+    def test_what_others_have_changed_since_is_kept_by_both(self, bucket: Bucket) -> None:
+        for step, after in (('copy_planned', True), ('remove_planned', False)):
+            bucket.requests.stored.clear()
+            bucket.requests.stored.update(FILES)
+            volume = bucket.volume()
+            bucket.backend.fail(step, Killed(), after=after)  # type: ignore[arg-type]
+            with pytest.raises(Killed):
+                volume.rename('d', 'new')
+            bucket.backend.put('d/a', BytesSource(b'changed in the old place'))
+            bucket.backend.put('new/b', BytesSource(b'changed in the new place'))
+            bucket.recovered()
+            assert b'changed in the old place' in self.files(bucket).values()
+            assert b'changed in the new place' in self.files(bucket).values()
+            for name in NAMES:
+                assert {f'd/{name}', f'new/{name}'} & self.files(bucket).keys()
