@@ -37,6 +37,7 @@ format: $(VENV)/.dev ## Format the code and mend what can be mended
 bench: $(VENV)/.dev ## Measure against peers, alternating in one run
 	@$(BIN)/python -m tests.bench.null_operations
 	@$(BIN)/python -m tests.bench.reads --docs docs
+	@$(BIN)/python -m tests.bench.writes --docs docs
 
 dist: $(VENV)/.dev ## Build the wheel and the source distribution into dist/
 	@$(BIN)/python -m build --no-isolation

@@ -82,8 +82,8 @@ class S3Server:
 
 
 @contextmanager
-def running_s3_server(folder: Path) -> Iterator[S3Server]:
-    """An S3 server (SeaweedFS) whose data are below a folder."""
+def running_s3_server(folder: Path, *, frugal: bool = True) -> Iterator[S3Server]:
+    """An S3 server (SeaweedFS) whose data are below a folder. frugal: slower, so that it takes little memory."""
     binary = _find_weed()
     identity = {
         'name': 'tester',
@@ -108,8 +108,9 @@ def running_s3_server(folder: Path) -> Iterator[S3Server]:
                 stdout=output,
                 stderr=output,
                 cwd=folder,
-                # Half a dozen servers in one process keep their heap low, where a larger one would gain little.
-                env={**os.environ, 'GOMEMLIMIT': '256MiB'},
+                # Half a dozen servers in one process, beside others. Once large objects have passed through it, it then
+                # spends four times the CPU on a small one, in collecting garbage.
+                env=os.environ | ({'GOMEMLIMIT': '256MiB'} if frugal else {}),
                 # Ctrl-C ends the tests first, which then end it.
                 start_new_session=True,
             )

@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from fusefs.transports.devfuse import mountinfo
+from genro_storage import mountinfo
 
 ROOT = Path(__file__).parents[2]
 LOAD_TIMEOUT_S = 120

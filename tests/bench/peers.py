@@ -1,6 +1,6 @@
 """Who is compared: this project, rclone and s3fs-fuse, each mounting one bucket with a cold cache of its own.
 
-Owns how each is started, awaited and ended. The options are those that a user who wants reads to be fast would choose.
+Owns how each is started, awaited and ended. The options are those that a user who wants it to be fast would choose.
 """
 
 import os
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from fusefs.transports.devfuse import mountinfo
+from genro_storage import mountinfo
 
 _START_TIMEOUT_S = 30
 _STOP_TIMEOUT_S = 30
@@ -33,12 +33,29 @@ class Bucket(NamedTuple):
 Command = Callable[[Bucket, Path, Path], list[str]]
 
 
+#: What our mount with ``durability: writeback`` is called, and what all its keys begin with.
+WRITEBACK = 'writeback'
+
+
 def _ours(bucket: Bucket, mountpoint: Path, folder: Path) -> list[str]:
-    config = folder / 'storage.yaml'
-    config.write_text(
-        f'cache: {{path: {folder}/cache}}\nmounts:\n- {{name: bucket, type: s3, bucket: {bucket.name}, ttl: 60s, '
+    return _our_mounts([_definition(bucket, 'name: bucket')], mountpoint, folder)
+
+
+def _ours_writing(bucket: Bucket, mountpoint: Path, folder: Path) -> list[str]:
+    late = _definition(bucket, f'name: {WRITEBACK}, prefix: {WRITEBACK}, durability: writeback')
+    return _our_mounts([_definition(bucket, 'name: bucket'), late], mountpoint, folder)
+
+
+def _definition(bucket: Bucket, keys: str) -> str:
+    return (
+        f'- {{{keys}, type: s3, bucket: {bucket.name}, ttl: 60s, '
         f'endpoint_url: "{bucket.endpoint_url}", key: {bucket.key}, secret: {bucket.secret}}}\n'
     )
+
+
+def _our_mounts(definitions: list[str], mountpoint: Path, folder: Path) -> list[str]:
+    config = folder / 'storage.yaml'
+    config.write_text(f'cache: {{path: {folder}/cache}}\nmounts:\n' + ''.join(definitions))
     return [str(Path(sys.executable).with_name('genro-mount')), '-f', '-c', str(config), str(mountpoint)]
 
 
@@ -76,6 +93,8 @@ class Peer(NamedTuple):
 
 
 OURS = Peer('genro-storage', _ours, 'bucket')
+#: Ours with a second mount of the same bucket beside the first.
+OURS_WRITING = Peer('genro-storage', _ours_writing, 'bucket')
 RCLONE = Peer('rclone', _rclone)
 S3FS = Peer('s3fs-fuse', _s3fs)
 PEERS = (OURS, RCLONE, S3FS)
@@ -98,9 +117,10 @@ class Mounted(NamedTuple):
     pid: int
 
     def peak_mib(self) -> float:
-        """The most memory that the peer's process has held so far."""
+        """The most memory that the peer's process has held so far; 0 once it has ended."""
         status = Path(f'/proc/{self.pid}/status').read_text()
-        return int(next(line for line in status.splitlines() if line.startswith('VmHWM')).split()[1]) / 1024
+        peak = next((line for line in status.splitlines() if line.startswith('VmHWM')), 'VmHWM: 0 kB')
+        return int(peak.split()[1]) / 1024
 
 
 @contextmanager
@@ -114,7 +134,8 @@ def mounted(peer: Peer, bucket: Bucket, folder: Path) -> Iterator[Mounted]:
     folder.mkdir(parents=True)
     mountpoint = folder / 'mountpoint'
     mountpoint.mkdir()
-    environment = {**os.environ, 'HOME': str(folder), 'XDG_CACHE_HOME': str(folder / 'xdg-cache')}
+    own = {'HOME': folder, 'XDG_CACHE_HOME': folder / 'xdg-cache', 'XDG_STATE_HOME': folder / 'xdg-state'}
+    environment = os.environ | {name: str(path) for name, path in own.items()}
     with (folder / 'log').open('wb') as log:
         process = subprocess.Popen(
             peer.command(bucket, mountpoint, folder), stdout=log, stderr=log, env=environment, start_new_session=True
@@ -145,7 +166,7 @@ def _await(mountpoint: Path, process: subprocess.Popen[bytes], log: Path) -> Non
     deadline = time.monotonic() + _START_TIMEOUT_S
     while not _is_mounted(mountpoint):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f'{process.args} did not mount:\n{log.read_text(errors="replace")}')
+            raise RuntimeError(f'{process.args!r} did not mount:\n{log.read_text(errors="replace")}')
         time.sleep(0.02)
 
 

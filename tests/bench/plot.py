@@ -1,4 +1,4 @@
-"""A plot of the read benchmark as an SVG: for each workload, the seconds of each peer on one logarithmic axis.
+"""A plot of a benchmark as an SVG: for each workload, the seconds of each peer on one logarithmic axis.
 
 Pure. Drawn here rather than with a plotting library, of which the project would use one dot in a thousand.
 """

@@ -200,7 +200,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix='read-bench-') as name:
         folder = Path(name)
         (folder / 'server').mkdir()
-        with running_s3_server(folder / 'server') as server:
+        with running_s3_server(folder / 'server', frugal=False) as server:
             figures, daemon_mib = measure(fill(server), arguments.rounds, folder, chosen)
     of = medians(figures)
     print(table(of))
