@@ -81,6 +81,7 @@ def umount(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('mountpoint', help='the directory')
     mountpoint = os.path.abspath(parser.parse_args(arguments).mountpoint)
     process = _pidfd_of_daemon(mountpoint)
+    destinations = _destinations_of(mountpoint) if process is not None else set()
     try:
         unmount_now(mountpoint)
     except MountError as error:
@@ -88,6 +89,13 @@ def umount(arguments: Sequence[str] | None = None) -> int:
     if process is not None and not _wait_for(process, DRAIN_TIMEOUT_S):
         return _fail(
             'genro-umount', f'{mountpoint}: unmounted, but after {DRAIN_TIMEOUT_S:g} s data are still under way'
+        )
+    left = _left_behind(destinations)
+    if left:
+        return _fail(
+            'genro-umount',
+            f'{mountpoint}: unmounted, but {left} file(s) could not be uploaded and wait in the journal for the next '
+            'mount (genro-storage status says why)',
         )
     return 0
 
@@ -186,6 +194,28 @@ def _pidfd_of_daemon(mountpoint: str) -> int | None:
     asking.start()
     asking.join(ANSWER_TIMEOUT_S)
     return answers[0] if answers else None
+
+
+def _destinations_of(mountpoint: str) -> set[str]:
+    """Where the data of a mounted tree go; empty if its daemon does not say."""
+    from genro_storage.mounted import ask
+
+    try:
+        return {mount.destination for mount in ask(mountpoint, ANSWER_TIMEOUT_S).mounts}
+    except (StorageError, OSError):
+        return set()  # an old one, or one that hangs: nothing is known of what it leaves
+
+
+def _left_behind(destinations: set[str]) -> int:
+    """How many acknowledged files for these destinations are in nobody's hands."""
+    from genro_storage.writing.journal_roots import known_roots
+    from genro_storage.writing.journal_survey import everything
+
+    waiting = [each for root in known_roots() for each in everything(root) if each.destination in destinations]
+    return sum(
+        not each.live and each.state != 'parked' and each.intent is not None and each.intent.kind == 'put'
+        for each in waiting
+    )
 
 
 def _wait_for(process: int, timeout_s: float) -> bool:

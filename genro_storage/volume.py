@@ -300,9 +300,9 @@ class Volume:
 
     def sync(self, path: str) -> None:
         """Have everything committed that waits at or below a path. Raises the first failure once all were tried."""
-        self.adopt()
-        if self._journal is not None or self._files.all():
-            self._commits.commit_all(self._files.below(path))
+        if self._recovery is not None:
+            self._recovery.adopt_again()
+        self._commits.commit_all(self._files.below(path))
 
     def retry_parked(self, path: str) -> None:
         """Try again to commit what was refused to somebody at or below a path, and kept. Raises the first failure."""

@@ -71,28 +71,17 @@ class Recovery:
 
     def adopt(self) -> None:
         """Take over what is left of processes that are gone. At once; what it leads to happens on other threads."""
-        if self._adopted:
-            return
+        if not self._adopted:
+            with self._lock:
+                if not self._adopted:
+                    self._adopted = True
+                    self._take_over()
+
+    def adopt_again(self) -> None:
+        """Take over what has been left since, too."""
         with self._lock:
-            if self._adopted:
-                return
             self._adopted = True
-            try:
-                found = self._journal.adopt()
-            except (StorageError, OSError):
-                log.exception('%s: the journal cannot be read, and what waits in it goes on waiting', self._name)
-                return
-            self._parked += [held for held in found if held.intent.parked]
-            for held in found:
-                if held.intent.kind != 'put':
-                    self._held[held.intent.id] = held
-                    self._errands.add(held.intent.id)
-            superseded = {name for held in found for name in held.intent.after}
-            puts = {held.intent.id: held for held in found if held.intent.kind == 'put' and not held.intent.parked}
-            self._superseded = {name: puts[name] for name in superseded if name in puts}
-            for name, held in sorted(puts.items()):
-                if name not in superseded:
-                    self._show(held)
+            self._take_over()
 
     def retry_parked(self, path: str) -> None:
         """Commit what was parked at or below a path. Raises the first failure once all were tried."""
@@ -122,6 +111,25 @@ class Recovery:
         return self._errands.close(timeout_s)
 
     # Inside
+
+    def _take_over(self) -> None:
+        """Under the lock."""
+        try:
+            found = self._journal.adopt()
+        except (StorageError, OSError):
+            log.exception('%s: the journal cannot be read, and what waits in it goes on waiting', self._name)
+            return
+        self._parked += [held for held in found if held.intent.parked]
+        for held in found:
+            if held.intent.kind != 'put':
+                self._held[held.intent.id] = held
+                self._errands.add(held.intent.id)
+        superseded = {name for held in found for name in held.intent.after}
+        puts = {held.intent.id: held for held in found if held.intent.kind == 'put' and not held.intent.parked}
+        self._superseded |= {name: puts[name] for name in superseded if name in puts}
+        for name, held in sorted(puts.items()):
+            if name not in superseded:
+                self._show(held)
 
     def _remember_parked(self, held: Held) -> None:
         with self._lock:

@@ -236,3 +236,22 @@ def test_what_an_earlier_daemon_parked_is_uploaded_on_request(tmp_path: Path, s3
         done = genro_storage(tree, 'sync', '--retry', '-c', config, 'bucket:')
         assert (done.returncode, done.stderr) == (0, '')
         assert lists(tree, bucket, s3_server) == ['f']
+
+
+def test_an_unmount_says_what_it_could_not_upload_and_the_next_mount_does(tmp_path: Path, s3_server: S3Server) -> None:
+    bucket = s3_server.new_bucket()
+    late = s3_definition(s3_server, bucket, durability='writeback', writeback_delay='1h', timeout='5s')
+    with fault_proxy(s3_server.endpoint_url) as proxy:
+        definition = {**late, 'endpoint_url': proxy.url}
+        with mounted(tmp_path, [definition]) as tree:
+            tree.sh('echo x > bucket/f; echo y > bucket/g')
+            proxy.refuse()
+            done = tree.unmount()
+            assert done.returncode == 1
+            assert '2 file(s) could not be uploaded' in done.stderr
+        proxy.accept()
+        with mounted(tmp_path, [definition]) as tree:
+            assert tree.sh('cat bucket/f bucket/g') == 'x\ny\n'
+            done = tree.unmount()
+            assert (done.returncode, done.stderr) == (0, '')
+        assert lists(tree, bucket, s3_server) == ['f', 'g']
