@@ -41,12 +41,14 @@ from genro_storage.reading.reader import (
     Reader,
 )
 from genro_storage.runtime import Clock, WorkerPool
+from genro_storage.writing.acknowledgements import Acknowledgements
 from genro_storage.writing.commits import Commits
 from genro_storage.writing.journal import Journal
 from genro_storage.writing.moves import Moves
 from genro_storage.writing.recovery import Recovery
 from genro_storage.writing.shared import SharedFiles
 from genro_storage.writing.staging import StagedFile
+from genro_storage.writing.uploader import Uploads
 from genro_storage.writing.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -88,8 +90,20 @@ class Volume:
         self.clock = clock
         self._files = SharedFiles()
         self._journal = journal
-        self._commits = Commits(definition, backend, self._files, self._entries, journal, clock, self._reader)
-        self._moves = Moves(self.name, backend, self._files, self._entries, self._commits, journal, clock)
+        self._acknowledgements = Acknowledgements(self.name, journal, clock)
+        self._commits = Commits(
+            definition,
+            backend,
+            self._files,
+            self._entries,
+            self._acknowledgements,
+            Uploads(self.name, backend, journal, clock),
+            clock,
+            self._reader,
+        )
+        self._moves = Moves(
+            self.name, backend, self._files, self._entries, self._commits, self._acknowledgements, journal, clock
+        )
         # Who may not write takes over nothing that others have promised.
         self._recovery = (
             Recovery(
@@ -97,6 +111,7 @@ class Volume:
                 backend,
                 self._files,
                 self._commits,
+                self._acknowledgements,
                 self._moves,
                 journal,
                 staging,
@@ -338,7 +353,7 @@ class Volume:
             if staged is not None:
                 staged.complete()  # who has it open reads on
             asked = self._entries.asking()
-            with self._doubting(path), self._commits.removing(staged) if staged else nullcontext():
+            with self._doubting(path), self._acknowledgements.removing(staged) if staged else nullcontext():
                 if expected is not None and staged is None and self.backend.stat(path).version != expected:
                     raise StorageConflictError(f'{self.name}:{path} has changed meanwhile, and stays')
                 if staged is None or staged.expected is not ABSENT or staged.progress.may_have_arrived:
@@ -346,6 +361,8 @@ class Volume:
                     with suppress(*[StorageNotFoundError] if staged else []):
                         known = self._entries.has_file(path), self._entries.has_others(path)
                         self.backend.remove_file(path, seen=known[0], beside=known[1])
+                if staged is not None:
+                    self._commits.forget(staged)
             self._entries.changed(path, None, asked)
 
     def remove_directory(self, path: str) -> None:
@@ -418,7 +435,7 @@ class Volume:
                 self._commits.flush(staged)
             except StorageError as error:
                 log.error('%s:%s could not be committed at the end: %s', self.name, staged.path, error)
-                self._commits.park(staged)
+                self._acknowledgements.park(staged)
         left = self._commits.drain()
         if left:
             log.error('%s: %d files are not uploaded and wait in the journal (genro-storage status)', self.name, left)

@@ -25,6 +25,7 @@ from genro_storage.errors import (
     StorageNotFoundError,
 )
 from genro_storage.runtime import Clock
+from genro_storage.writing.acknowledgements import Acknowledgements
 from genro_storage.writing.commits import Commits
 from genro_storage.writing.journal import Held, Journal
 from genro_storage.writing.journal_records import Intent, new_id
@@ -47,6 +48,7 @@ class Moves:
         files: SharedFiles,
         entries: EntryCache,
         commits: Commits,
+        acknowledgements: Acknowledgements,
         journal: Journal | None,
         clock: Clock,
     ) -> None:
@@ -55,6 +57,7 @@ class Moves:
         self._files = files
         self._entries = entries
         self._commits = commits
+        self._acknowledgements = acknowledgements
         self._journal = journal
         self._clock = clock
 
@@ -107,9 +110,10 @@ class Moves:
                 raise StorageIsADirectoryError(f'{self._name}:{target} is a directory and a file cannot replace it')
             expected = ABSENT if there is None else there.version
         source = staged.path
+        self._commits.stop_stream(staged)  # it is on its way to the old name
         with staged.lock:
             staged.expected = expected
-            self._commits.moved(staged, target)
+            self._acknowledgements.move(staged, target)
             for file in replaced:
                 self._commits.forget(file)
             self._files.move(staged, target)

@@ -19,6 +19,7 @@ from genro_storage.entry import Entry, Extent, Kind, Version
 from genro_storage.errors import StorageConflictError, StorageError, StorageNotFoundError
 from genro_storage.reading.reader import Reader
 from genro_storage.runtime import Clock
+from genro_storage.writing.acknowledgements import Acknowledgements
 from genro_storage.writing.commits import Commits
 from genro_storage.writing.extents import Extents
 from genro_storage.writing.journal import Held, Journal
@@ -40,6 +41,7 @@ class Recovery:
         backend: Backend,
         files: SharedFiles,
         commits: Commits,
+        acknowledgements: Acknowledgements,
         moves: Moves,
         journal: Journal,
         staging: Path,
@@ -55,7 +57,7 @@ class Recovery:
         self._staging = staging
         self._clock = clock
         self._open_base = open_base
-        commits.on_parked = self._remember_parked
+        acknowledgements.on_parked = self._remember_parked
         self._lock = threading.Lock()  # held while records are read from the local disk; no other is taken before it
         self._adopted = False
         self._parked: list[Held] = []  # guarded by _lock
