@@ -41,14 +41,9 @@ from genro_storage.reading.reader import (
     Reader,
 )
 from genro_storage.runtime import Clock, WorkerPool
-from genro_storage.writing.acknowledgements import Acknowledgements
-from genro_storage.writing.commits import Commits
+from genro_storage.writing.changes import Changes
 from genro_storage.writing.journal import Journal
-from genro_storage.writing.moves import Moves
-from genro_storage.writing.recovery import Recovery
-from genro_storage.writing.shared import SharedFiles
 from genro_storage.writing.staging import StagedFile
-from genro_storage.writing.uploader import Uploads
 from genro_storage.writing.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -88,39 +83,9 @@ class Volume:
         self._neighbours = Neighbours(self._fetcher, self._entries)
         self._staging = staging
         self.clock = clock
-        self._files = SharedFiles()
-        self._journal = journal
-        self._acknowledgements = Acknowledgements(self.name, journal, clock)
-        self._commits = Commits(
-            definition,
-            backend,
-            self._files,
-            self._entries,
-            self._acknowledgements,
-            Uploads(self.name, backend, journal, clock),
-            clock,
-            self._reader,
-        )
-        self._moves = Moves(
-            self.name, backend, self._files, self._entries, self._commits, self._acknowledgements, journal, clock
-        )
-        # Who may not write takes over nothing that others have promised.
-        self._recovery = (
-            Recovery(
-                self.name,
-                backend,
-                self._files,
-                self._commits,
-                self._acknowledgements,
-                self._moves,
-                journal,
-                staging,
-                clock,
-                self._reader,
-            )
-            if journal is not None and definition.permissions is not Permissions.READONLY
-            else None
-        )
+        self._changes = Changes(definition, backend, self._entries, staging, clock, journal, self._reader)
+        self._files = self._changes.files
+        self._commits = self._changes.commits
 
     def __repr__(self) -> str:
         return f'Volume({self.name!r}, {self.backend.destination!r})'
@@ -134,14 +99,10 @@ class Volume:
             self._entries,
             self._listings,
             self._neighbours,
-            self._files,
-            self._commits,
-            self._journal,
-            self._recovery,
+            self._changes,
         )
         for part in parts:
-            if part is not None:
-                part.after_fork()
+            part.after_fork()
 
     def prepare(self) -> None:
         """Load what the first request needs, connecting nowhere; what cannot be loaded is told to that request."""
@@ -156,8 +117,7 @@ class Volume:
 
         Everything that looks or writes here does it first. What is found is seen from then on, and uploaded.
         """
-        if self._recovery is not None:
-            self._recovery.adopt()
+        self._changes.adopt()
 
     # Looking
 
@@ -315,14 +275,11 @@ class Volume:
 
     def sync(self, path: str) -> None:
         """Have everything committed that waits at or below a path. Raises the first failure once all were tried."""
-        if self._recovery is not None:
-            self._recovery.adopt_again()
-        self._commits.commit_all(self._files.below(path))
+        self._changes.sync(path)
 
     def retry_parked(self, path: str) -> None:
         """Try again to commit what was refused to somebody at or below a path, and kept. Raises the first failure."""
-        if self._recovery is not None:
-            self._recovery.retry_parked(path)
+        self._changes.retry_parked(path)
 
     # Changing names
 
@@ -353,7 +310,7 @@ class Volume:
             if staged is not None:
                 staged.complete()  # who has it open reads on
             asked = self._entries.asking()
-            with self._doubting(path), self._acknowledgements.removing(staged) if staged else nullcontext():
+            with self._doubting(path), self._changes.acknowledgements.removing(staged) if staged else nullcontext():
                 if expected is not None and staged is None and self.backend.stat(path).version != expected:
                     raise StorageConflictError(f'{self.name}:{path} has changed meanwhile, and stays')
                 if staged is None or staged.expected is not ABSENT or staged.progress.may_have_arrived:
@@ -372,7 +329,7 @@ class Volume:
         """
         self.require_removable(path)
         self.adopt()
-        self._moves.refuse_files_below(path)
+        self._changes.moves.refuse_files_below(path)
         asked = self._entries.asking()
         with self._doubting(path):
             self.backend.remove_directory(path)
@@ -391,7 +348,7 @@ class Volume:
         if paths.is_within(target, source):
             raise StoragePathError(f'{self.name}:{source} cannot move into itself, to {target!r}')
         self.adopt()
-        self._moves.rename(source, target)
+        self._changes.moves.rename(source, target)
 
     def copy(self, source: str, target: str) -> None:
         """Copy a file inside the backend. Raises StorageUnsupportedError where it cannot."""
@@ -430,22 +387,8 @@ class Volume:
         What cannot be committed by then stays in the journal.
         """
         ended = self.workers.close(timeout_s)
-        for staged in self._files.all():
-            try:
-                self._commits.flush(staged)
-            except StorageError as error:
-                log.error('%s:%s could not be committed at the end: %s', self.name, staged.path, error)
-                self._acknowledgements.park(staged)
-        left = self._commits.drain()
-        if left:
-            log.error('%s: %d files are not uploaded and wait in the journal (genro-storage status)', self.name, left)
-        if self._recovery is not None:
-            self._recovery.drain(self.definition.timeout_s)
-            ended = self._recovery.close(timeout_s) and ended
-        ended = self._commits.close(timeout_s) and ended
+        ended = self._changes.close(timeout_s) and ended
         ended = self._fetchers.close(timeout_s) and ended
-        if self._journal is not None:
-            self._journal.close()
         self.backend.close()
         return ended
 

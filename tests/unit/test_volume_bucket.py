@@ -46,8 +46,8 @@ class Bucket:
     def volume(self) -> Volume:
         """As the next process has it; the one before is gone."""
         for before in self.opened:
-            assert before._journal is not None
-            before._journal.close()
+            assert before._changes.journal is not None
+            before._changes.journal.close()
         definition = MemoryDefinition(name='m', durability=self.durability, writeback_delay_s=1e6)
         journal = Journal(self.root, self.backend.destination, self.clock, self.folder / 'state')
         cache = MemoryBlockCache(64 << 20)
@@ -59,8 +59,8 @@ class Bucket:
         """The next process, once it has done what the one before has left."""
         volume = self.volume()
         volume.adopt()
-        assert volume._recovery is not None
-        volume._recovery.drain(WAIT_S)
+        assert volume._changes.recovery is not None
+        volume._changes.recovery.drain(WAIT_S)
         volume.sync('')
         return volume
 

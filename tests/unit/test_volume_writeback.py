@@ -270,8 +270,8 @@ class TestTheNextProcess:
     """What a process that is gone has acknowledged. It is gone once its journal is let go of, as at its end."""
 
     def crash(self, remote: Remote) -> Volume:
-        assert remote.volume._journal is not None
-        remote.volume._journal.close()
+        assert remote.volume._changes.journal is not None
+        remote.volume._changes.journal.close()
         remote.volume = remote.another_volume()
         return remote.volume
 
@@ -347,7 +347,7 @@ class TestTheNextProcess:
         remote.put('f', b'old')
         remote.write('f', b'new')
         remote.backend.fail('remove_file', KeyboardInterrupt(), after=True)  # type: ignore[arg-type]
-        journal = remote.volume._journal
+        journal = remote.volume._changes.journal
         assert journal is not None
         dropped, journal.drop = journal.drop, lambda held: None  # type: ignore[method-assign]
         with pytest.raises(KeyboardInterrupt):
@@ -355,7 +355,7 @@ class TestTheNextProcess:
         journal.drop = dropped  # type: ignore[method-assign]
         volume = self.crash(remote)
         assert names(volume) == {}
-        assert remote.volume._recovery is not None
-        remote.volume._recovery.drain(WAIT_S)
+        assert remote.volume._changes.recovery is not None
+        remote.volume._changes.recovery.drain(WAIT_S)
         assert remote.names() == []
         assert remote.kept() == []
