@@ -80,7 +80,10 @@ class Session:
     def _prepare(self) -> None:
         for name in self._manager.get_mount_names():
             try:
-                self._manager.volume(name).prepare()
+                volume = self._manager.volume(name)
+                # Now, and not when somebody looks: what others have promised is to be uploaded.
+                volume.adopt()
+                volume.prepare()
             except Exception:
                 log.exception('%s: could not be prepared; its first request will meet that again', name)
 
