@@ -145,6 +145,7 @@ class Moves:
         if (
             self._journal is None
             or not (self._backend.capabilities.moves_in_steps and isinstance(self._backend, MovesInSteps))
+            or self._entries.has_file(source)
             or not self._backend.stat(source).is_directory
         ):
             self._backend.rename(source, target)
