@@ -332,7 +332,7 @@ class Volume:
         self._changes.moves.refuse_files_below(path)
         asked = self._entries.asking()
         with self._doubting(path):
-            self.backend.remove_directory(path)
+            self.backend.remove_directory(path, beside=self._entries.has_others(path))
         self._entries.changed(path, None, asked)
 
     def rename(self, source: str, target: str) -> None:

@@ -108,18 +108,21 @@ class Backend(Protocol):
         not be asked again. The entry's ``mtime_ns`` is 0 where only asking would tell (``tells_mtime``).
         """
 
-    def remove_file(self, path: str, *, seen: bool = False, beside: bool = False) -> None:
+    def remove_file(self, path: str, *, seen: bool = False, beside: bool | None = None) -> None:
         """Remove a file. Raises StorageNotFoundError, StorageIsADirectoryError.
 
-        ``seen``: the caller has seen lately that a file is there; ``beside``: that its directory has other entries.
-        Neither need be asked again, and who was wrong about the first hears of no error.
+        ``seen``: the caller has seen lately that a file is there; ``beside``: that its directory has, or has no, other
+        entries. Neither need be asked again, and who was wrong about the first hears of no error.
         """
 
     def make_directory(self, path: str) -> None:
         """Make an empty directory that lasts. Raises StorageExistsError, StorageNotFoundError (no parent)."""
 
-    def remove_directory(self, path: str) -> None:
-        """Remove an empty directory. Raises StorageNotFoundError, StorageNotADirectoryError, StorageNotEmptyError."""
+    def remove_directory(self, path: str, *, beside: bool | None = None) -> None:
+        """Remove an empty directory; ``beside`` as for files.
+
+        Raises StorageNotFoundError, StorageNotADirectoryError, StorageNotEmptyError.
+        """
 
     def rename(self, source: str, target: str) -> None:
         """Move a file, replacing a file at the target, or a directory, replacing an empty directory.

@@ -154,7 +154,7 @@ class FsspecBackend:
             raise StorageUnsupportedError(f'{self._shown(path)} was not kept: this file system cannot be written to')
         return entry
 
-    def remove_file(self, path: str, *, seen: bool = False, beside: bool = False) -> None:
+    def remove_file(self, path: str, *, seen: bool = False, beside: bool | None = None) -> None:
         """See Backend."""
         if not seen or not path:
             self._file(path, None)
@@ -169,7 +169,7 @@ class FsspecBackend:
         with self._asking(path):
             self._call('mkdir', self._full(path), create_parents=False)
 
-    def remove_directory(self, path: str) -> None:
+    def remove_directory(self, path: str, *, beside: bool | None = None) -> None:
         """See Backend."""
         refuse_removing_root(path, self._shown(path))
         self._require_empty(path)

@@ -107,7 +107,7 @@ class GuardedBackend:
         store = partial(self._inner.put, path, source, expected=expected, placed=placed)
         return self._persist(store) if expected is None else self._once(store)
 
-    def remove_file(self, path: str, *, seen: bool = False, beside: bool = False) -> None:
+    def remove_file(self, path: str, *, seen: bool = False, beside: bool | None = None) -> None:
         """See Backend. Once: a second try could not tell its own success from nothing being there."""
         self._once(lambda: self._inner.remove_file(path, seen=seen, beside=beside))
 
@@ -115,9 +115,9 @@ class GuardedBackend:
         """See Backend. Once."""
         self._once(lambda: self._inner.make_directory(path))
 
-    def remove_directory(self, path: str) -> None:
+    def remove_directory(self, path: str, *, beside: bool | None = None) -> None:
         """See Backend. Once."""
-        self._once(lambda: self._inner.remove_directory(path))
+        self._once(lambda: self._inner.remove_directory(path, beside=beside))
 
     def rename(self, source: str, target: str) -> None:
         """See Backend. Once."""

@@ -110,7 +110,7 @@ class LocalBackend:
                 draft.close()
             return _entry(paths.basename(path), status)
 
-    def remove_file(self, path: str, *, seen: bool = False, beside: bool = False) -> None:
+    def remove_file(self, path: str, *, seen: bool = False, beside: bool | None = None) -> None:
         """See Backend. Of a link, the link. Looks in any case: that is no request."""
         with self._locate(path, follow=False) as place:
             if stat.S_ISDIR(_status(place).st_mode):
@@ -122,7 +122,7 @@ class LocalBackend:
         with self._locate(path, follow=False) as place:
             os.mkdir(place.name, dir_fd=place.directory)
 
-    def remove_directory(self, path: str) -> None:
+    def remove_directory(self, path: str, *, beside: bool | None = None) -> None:
         """See Backend. A link to a directory is not one."""
         refuse_removing_root(path, self._shown(path))
         with self._locate(path, follow=False) as place, _exists_means_not_empty():

@@ -99,7 +99,7 @@ class MemoryBackend:
             content = store(source)
         return self._publish(path, content, expected)
 
-    def remove_file(self, path: str, *, seen: bool = False, beside: bool = False) -> None:
+    def remove_file(self, path: str, *, seen: bool = False, beside: bool | None = None) -> None:
         """See Backend. Looks in any case: that costs nothing."""
         with self._lock:
             self._file(path)
@@ -114,7 +114,7 @@ class MemoryBackend:
                 raise StorageExistsError(f'{self._shown(path)} exists')
             self._set(parent, name, _Directory(self._clock.time_ns()))
 
-    def remove_directory(self, path: str) -> None:
+    def remove_directory(self, path: str, *, beside: bool | None = None) -> None:
         """See Backend."""
         refuse_removing_root(path, self._shown(path))
         with self._lock:

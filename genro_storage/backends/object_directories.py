@@ -148,16 +148,15 @@ class ObjectDirectories:
 
     # Removing, moving, copying
 
-    def remove_file(self, path: str, *, seen: bool = False, beside: bool = False) -> None:
+    def remove_file(self, path: str, *, seen: bool = False, beside: bool | None = None) -> None:
         """See Backend."""
         self._begin(path)
         if not seen or not path:
             self._file(path)
         self._requests.remove(self._key(path))
-        if not beside:
-            self._keep(paths.parent(path))
+        self._keep(paths.parent(path), beside)
 
-    def remove_directory(self, path: str) -> None:
+    def remove_directory(self, path: str, *, beside: bool | None = None) -> None:
         """See Backend."""
         self._begin(path)
         refuse_removing_root(path, self._shown(path))
@@ -168,7 +167,7 @@ class ObjectDirectories:
         if any(key != marker for key in below):
             raise StorageNotEmptyError(f'{self._shown(path)} is not empty')
         self._requests.remove(marker)
-        self._keep(paths.parent(path))
+        self._keep(paths.parent(path), beside)
 
     def rename(self, source: str, target: str) -> None:
         """See Backend. Copies, then removals: nothing is removed before all of it has arrived."""
@@ -256,10 +255,13 @@ class ObjectDirectories:
         if not self.stat(path).is_directory:
             raise StorageNotADirectoryError(f'{self._shown(path)} is not a directory')
 
-    def _keep(self, path: str) -> None:
+    def _keep(self, path: str, has_entries: bool | None = None) -> None:
         """See to it that a directory outlives its last entry."""
+        if not path or has_entries:
+            return
         # After the removal, not before: of two that remove the last two entries at once, one at least sees none left.
-        if path and not self._requests.first_keys([self._below(path)], 1)[0]:
+        # A marker too many costs less than to ask for the one that is there.
+        if has_entries is False or not self._requests.first_keys([self._below(path)], 1)[0]:
             self._requests.mark(self._below(path))
 
     # What may be written

@@ -124,12 +124,12 @@ class EntryCache:
                     return Known(listing.entries.get(name), listing.expires - now)
             return None
 
-    def has_others(self, path: str) -> bool:
-        """Whether the directory of a path is known to have other entries."""
+    def has_others(self, path: str) -> bool | None:
+        """Whether the directory of a path has other entries; None where that is not known."""
         with self._lock:
             listing = self._listings.get(paths.parent(path))
             if listing is None or listing.expires <= self._clock.monotonic():
-                return False
+                return None
             return len(listing.entries) > (paths.basename(path) in listing.entries)
 
     def has_file(self, path: str) -> bool:

@@ -121,7 +121,7 @@ class FaultyBackend:
         """See Backend."""
         return self._call('put', lambda: self.inner.put(path, source, expected=expected, placed=placed))
 
-    def remove_file(self, path: str, *, seen: bool = False, beside: bool = False) -> None:
+    def remove_file(self, path: str, *, seen: bool = False, beside: bool | None = None) -> None:
         """See Backend."""
         self._call('remove_file', lambda: self.inner.remove_file(path, seen=seen, beside=beside))
 
@@ -129,9 +129,9 @@ class FaultyBackend:
         """See Backend."""
         self._call('make_directory', lambda: self.inner.make_directory(path))
 
-    def remove_directory(self, path: str) -> None:
+    def remove_directory(self, path: str, *, beside: bool | None = None) -> None:
         """See Backend."""
-        self._call('remove_directory', lambda: self.inner.remove_directory(path))
+        self._call('remove_directory', lambda: self.inner.remove_directory(path, beside=beside))
 
     def rename(self, source: str, target: str) -> None:
         """See Backend."""

@@ -4,7 +4,10 @@ Owns delays, pauses between tries and how many uploads go at once. Does not know
 lock, never held while anything is uploaded. A thread that waits for the next one that is due is started with the first.
 """
 
+import heapq
+import itertools
 import logging
+import math
 import random
 import threading
 from collections.abc import Callable, Hashable
@@ -52,6 +55,11 @@ class Writeback(Generic[T]):
         self._lock = threading.Condition(threading.Lock())
         # All guarded by _lock.
         self._due: dict[T, _Due] = {}
+        # (time, number, item), one for each that is not running: that is no later than it is due. Its number keeps two
+        # of the same time apart.
+        self._queue: list[tuple[float, int, T]] = []
+        self._numbers = itertools.count()
+        self._sleeps_until_s = math.inf
         self._thread: threading.Thread | None = None
         self._closed = False
         self._workers = WorkerPool(f'{self._name}-upload', UPLOADS_AT_ONCE)
@@ -64,6 +72,7 @@ class Writeback(Generic[T]):
             due = self._due.get(item)
             if due is None:
                 self._due[item] = _Due(now + delay_s, now)
+                self._queue_up(item)
             elif due.running:
                 due.again = True
             elif not due.tries:  # one that failed keeps its pause
@@ -71,14 +80,14 @@ class Writeback(Generic[T]):
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._run, name=f'{self._name}-writeback', daemon=True)
                 self._thread.start()
-            self._lock.notify_all()
 
     def hurry(self) -> None:
         """Have all that waits tried now, whatever its delay or pause."""
         with self._lock:
-            for due in self._due.values():
+            for item, due in self._due.items():
                 due.at_s = self._clock.monotonic()
-            self._lock.notify_all()
+                if not due.running:
+                    self._queue_up(item)
 
     def wait(self, patience_s: float) -> int:
         """Wait until nothing is left, or nothing more has succeeded for so long; how many are left."""
@@ -98,22 +107,44 @@ class Writeback(Generic[T]):
 
     # Inside
 
+    def _queue_up(self, item: T) -> None:
+        """Have an item started when it is due. Under the lock."""
+        at_s = self._due[item].at_s
+        heapq.heappush(self._queue, (at_s, next(self._numbers), item))
+        if at_s < self._sleeps_until_s:
+            self._lock.notify_all()
+
     def _run(self) -> None:
         """Start what is due, when it is."""
         while True:
             with self._lock:
                 if self._closed:
                     return
-                now = self._clock.monotonic()
-                idle = [(due.at_s, item) for item, due in self._due.items() if not due.running]
-                ready = [item for at_s, item in idle if at_s <= now]
-                if not ready:
-                    self._lock.wait(min((at_s - now for at_s, _ in idle), default=None))
+                item = self._next()
+                if item is None:
                     continue
-                for item in ready:
-                    self._due[item].running = True
-            for item in ready:
-                self._start(item)
+                self._due[item].running = True
+            self._start(item)
+
+    def _next(self) -> T | None:
+        """An item that is due; else wait for one, and look again. Under the lock."""
+        now = self._clock.monotonic()
+        while self._queue:
+            at_s, _, item = self._queue[0]
+            due = self._due.get(item)
+            if due is not None and not due.running and at_s < due.at_s:  # it was put off since
+                heapq.heapreplace(self._queue, (due.at_s, next(self._numbers), item))
+            elif due is None or due.running or at_s > due.at_s:  # queued twice, or done
+                heapq.heappop(self._queue)
+            elif at_s <= now:
+                heapq.heappop(self._queue)
+                return item
+            else:
+                break
+        self._sleeps_until_s = self._queue[0][0] if self._queue else math.inf
+        self._lock.wait(self._sleeps_until_s - now if self._queue else None)
+        self._sleeps_until_s = -math.inf
+        return None
 
     def _start(self, item: T) -> None:
         try:
@@ -141,8 +172,10 @@ class Writeback(Generic[T]):
                 due.tries += 1
                 pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(due.tries - 1, 16))
                 due.at_s = now + random.uniform(pause_s / 2, pause_s)  # noqa: S311 - not a secret
+                self._queue_up(item)
             elif due.again:
                 self._due[item] = _Due(now + self._delay_s, now)
+                self._queue_up(item)
             else:
                 del self._due[item]
             self._lock.notify_all()

@@ -106,7 +106,7 @@ class Shelf:
         with self._changing():
             self._tree.make_directory(path)
 
-    def remove_directory(self, path: str) -> None:
+    def remove_directory(self, path: str, *, beside: bool | None = None) -> None:
         """See Backend."""
         about_to_block()
         with self._changing():
