@@ -121,15 +121,18 @@ class Volume:
 
     # Looking
 
-    def find(self, path: str) -> Known:
-        """What is at a path, or that nothing is, and for how long to believe it. Raises what the backend raises."""
+    def find(self, path: str, *, timed: bool = True) -> Known:
+        """What is at a path, or that nothing is, and for how long to believe it. Raises what the backend raises.
+
+        Not ``timed``: for whoever asks again where the answer says that the time is not known.
+        """
         self.adopt()
         staged = self._files.find(path)
         if staged is not None:
             return Known(_entry_of(staged), 0.0)
         if self.backend.capabilities.instant:
             return Known(self._ask(path), self.definition.ttl_s)
-        known = self._entries.find(path)
+        known = self._entries.find(path, timed=timed)
         if known is None or (known.entry is None and not paths.is_text(path)):
             known = self._ask_anew(path)  # of a name that is no text the backend is to say whether it can be there
         if known.entry is None and self._files.are_below(path):

@@ -51,10 +51,13 @@ class VolumeTree(Tree):
     # Looking
 
     def lookup(self, parent: Inode, name: str) -> ops.EntryReply:
-        known = self._volume.find(self._path_below(parent, name))
+        known = self._volume.find(self._path_below(parent, name), timed=False)
         if known.entry is None:
             return ops.EntryReply(0, None, known.remaining_s, 0.0)
-        return self._enter(parent, name, known.entry, known.remaining_s)
+        reply = self._enter(parent, name, known.entry, known.remaining_s)
+        if not known.timed:
+            reply.attributes_ttl_s = 0.0  # who looks at them is told then; who opens or removes need not wait for that
+        return reply
 
     def attributes(self, inode: Inode, file: OpenFile | None) -> ops.AttributesReply:
         names = self._inodes.names(inode)

@@ -23,10 +23,14 @@ LIMIT_CHANGES = 4_096
 
 
 class Known(NamedTuple):
-    """An answer from the cache: the entry, or None where nothing is, and for how long it may be believed."""
+    """An answer from the cache: the entry, or None where nothing is, and for how long it may be believed.
+
+    ``timed``: its time is known too.
+    """
 
     entry: Entry | None
     remaining_s: float
+    timed: bool = True
 
 
 class Asked(NamedTuple):
@@ -111,13 +115,16 @@ class EntryCache:
 
         return end
 
-    def find(self, path: str) -> Known | None:
-        """What is known of a path: from a stat, or from a listing of its directory. None: ask."""
+    def find(self, path: str, *, timed: bool = True) -> Known | None:
+        """What is known of a path: from a stat, or from a listing of its directory. None: ask.
+
+        Not ``timed``: what has been put here will do, of which all is known but its time.
+        """
         with self._lock:
             now = self._clock.monotonic()
             fact = self._facts.get(path)
             if fact is not None and fact.expires > now:
-                return Known(fact.entry, fact.expires - now) if fact.timed else None
+                return Known(fact.entry, fact.expires - now, fact.timed) if fact.timed or not timed else None
             if path and (listing := self._listings.get(paths.parent(path))) is not None and listing.expires > now:
                 name = paths.basename(path)
                 if name not in listing.untimed:

@@ -401,3 +401,33 @@ class TestSubscribers:
             cache.learn(f'd{number}/a', file('a'), cache.asking())
         assert sum(len(cache._facts.names(f'd{number}')) for number in range(10)) == 3
         assert len(cache._facts._names) == 3
+
+
+class TestTimes:
+    """What was put here, of which nobody has told the time."""
+
+    def test_who_needs_the_time_asks_and_who_does_not_is_told(self, cache: EntryCache) -> None:
+        cache.changed('d/f', file('f'), cache.asking(), timed=False)
+        assert cache.find('d/f') is None
+        assert cache.find('d/f', timed=False) == Known(file('f'), TTL_S, timed=False)
+        assert cache.has_file('d/f')
+        cache.learn('d/f', file('f'), cache.asking())
+        assert cache.find('d/f') == cache.find('d/f', timed=False) == Known(file('f'), TTL_S)
+
+    def test_a_listing_lacks_it_until_it_was_asked_for(self, cache: EntryCache) -> None:
+        cache.learn_listing('d', [file('e')], cache.asking())
+        cache.changed('d/f', file('f'), cache.asking(), timed=False)
+        assert names(cache, 'd') is None
+        assert cache.find('d/e') == Known(file('e'), TTL_S)
+        assert cache.find('d/g') == Known(None, TTL_S)
+        cache.learn('d/f', file('f'), cache.asking())
+        assert names(cache, 'd') == {'e', 'f'}
+
+    def test_others_in_a_directory(self, cache: EntryCache, clock: ManualClock) -> None:
+        assert cache.has_others('d/f') is None
+        cache.learn_listing('d', [file('f')], cache.asking())
+        assert cache.has_others('d/f') is False
+        cache.changed('d/g', file('g'), cache.asking(), timed=False)
+        assert cache.has_others('d/f') is True
+        clock.advance(TTL_S)
+        assert cache.has_others('d/f') is None
