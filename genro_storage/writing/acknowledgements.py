@@ -71,8 +71,7 @@ class Acknowledgements:
         if latest is not None and self._journal is not None:
             latest.snapshot.path = path
             latest.snapshot.expected = staged.expected
-            intent = self._intent(latest.snapshot, name=latest.held.intent.id)
-            latest.held = self._journal.rewrite(latest.held, intent)
+            latest.held = self._journal.rewrite(latest.held, self._rewritten(latest))
 
     def rebase(self, staged: StagedFile) -> list[Acknowledged]:
         """Note that what waits is based on what was stored now; what need not be kept any more.
@@ -81,9 +80,8 @@ class Acknowledgements:
         """
         progress = staged.progress
         assert progress.latest is not None and self._journal is not None  # noqa: S101, PT018 - or it would not wait
-        intent = self._intent(progress.latest.snapshot, name=progress.latest.held.intent.id)
         try:
-            progress.latest.held = self._journal.rewrite(progress.latest.held, intent)
+            progress.latest.held = self._journal.rewrite(progress.latest.held, self._rewritten(progress.latest))
         except StorageError:  # after a crash what was stored is recognised, as long as that is there
             log.exception('%s:%s: its journal is behind', self._name, staged.path)
             return []
@@ -163,6 +161,10 @@ class Acknowledgements:
             )
 
     # Inside
+
+    def _rewritten(self, latest: Acknowledged) -> Intent:
+        """The record of what waits, as it is now; it names its evidence still, which is dropped only after it."""
+        return self._intent(latest.snapshot, name=latest.held.intent.id, after=latest.held.intent.after)
 
     def _intent(
         self,

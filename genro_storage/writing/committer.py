@@ -147,7 +147,11 @@ class Committer:
 
     def _kept_beside(self, staged: StagedFile, snapshot: Snapshot, error: StorageError) -> StorageConflictError:
         """Keep what lost a conflict; the error that says where. Raises what prevents that: it is still dirty then."""
-        kept = self._uploader.store_beside(snapshot)
+        latest = staged.progress.latest
+        # Of the time at which it was acknowledged, so that a process which comes after this one keeps it only once.
+        is_noted = latest is not None and latest.snapshot is snapshot
+        time_ns = latest.held.intent.time_ns if latest is not None and is_noted else self._clock.time_ns()
+        kept = self._uploader.store_beside(snapshot, time_ns)
         with staged.lock:
             done = self._acknowledgements.take_off(staged)
             staged.committed(snapshot, None, None)

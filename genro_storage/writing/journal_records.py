@@ -72,6 +72,11 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return None if self.expected is None else Version(self.expected, self.expected_strong)
 
     @property
+    def time_ns(self) -> int:
+        """When it was first noted, whatever has been rewritten since."""
+        return int(self.id.partition('-')[0], 16)
+
+    @property
     def local_bytes(self) -> int:
         """How long the data of a put are at least: up to where the last of them lies that is not missing."""
         end = self.size_bytes

@@ -127,6 +127,8 @@ class Moves:
             # What is replaced, only if it is nowhere yet: the backend is to decide whether it may be.
             if staged in moving or staged.expected is ABSENT:
                 self._commits.commit(staged)
+        # Who had nobody that holds it open has gone from the table with its commit.
+        moving = [staged for staged in moving if self._files.find(staged.path) is staged]
         current = [self._commits.is_current(staged) for staged in moving]
         try:
             self._move(source, target)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from genro_storage.backends.base import ABSENT, Backend, PartUpload, UploadsInParts
 from genro_storage.entry import Entry, Version
-from genro_storage.errors import StorageError, StorageNotFoundError, StorageUnsupportedError
+from genro_storage.errors import StorageError, StorageExistsError, StorageNotFoundError, StorageUnsupportedError
 from genro_storage.paths import NAME_MAX_BYTES, encode
 from genro_storage.runtime import Clock, WorkerPool
 from genro_storage.writing.extents import Extents
@@ -100,12 +100,21 @@ class Uploader:
             return entry
         return self._backend.put(snapshot.path, snapshot, expected=snapshot.expected, placed=placed)
 
-    def store_beside(self, snapshot: Snapshot) -> str:
-        """Store a snapshot that lost a conflict under a name of its own; its path."""
-        kept = conflict_name(snapshot.path, socket.gethostname(), self._clock.time_ns())
+    def store_beside(self, snapshot: Snapshot, time_ns: int) -> str:
+        """Store a snapshot that lost a conflict under a name of its own; its path.
+
+        Once for each time: if it is there already, it is not stored again.
+        """
         snapshot.complete()
-        self._backend.put(kept, snapshot, expected=ABSENT)
-        return kept
+        while True:
+            kept = conflict_name(snapshot.path, socket.gethostname(), time_ns)
+            try:
+                self._backend.put(kept, snapshot, expected=ABSENT)
+            except StorageExistsError:
+                if self.recognise(kept, [snapshot]) is None:
+                    time_ns += 1_000_000  # something else has that name
+                    continue
+            return kept
 
     def recognise(self, path: str, candidates: Sequence[Snapshot]) -> tuple[Entry, Snapshot] | None:
         """What is at a path and which of these snapshots it is, byte for byte; None if it is none of them."""

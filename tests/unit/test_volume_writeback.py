@@ -359,3 +359,37 @@ class TestTheNextProcess:
         remote.volume._changes.recovery.drain(WAIT_S)
         assert remote.names() == []
         assert remote.kept() == []
+
+    def test_keeps_a_conflict_copy_only_once(self, remote: Remote) -> None:
+        remote.write('f', b'ours')
+        remote.put('f', b'theirs')
+        acknowledgements = remote.volume._changes.acknowledgements
+        acknowledgements.drop = lambda done: None  # type: ignore[method-assign]  # killed before
+        with pytest.raises(StorageConflictError):
+            remote.volume.sync('')
+        remote.clock.advance(100)
+        with pytest.raises(StorageConflictError):
+            self.crash(remote).sync('')
+        assert sorted(remote.content(name) for name in remote.names()) == [b'ours', b'theirs']
+        assert remote.kept() == []
+
+    def test_does_not_take_what_an_upload_has_superseded_for_a_file_of_its_own(self, remote: Remote) -> None:
+        remote.write('f', b'first')
+        stall = remote.backend.stall('put')
+        sync = Thread(lambda: remote.volume.sync(''))
+        stall.wait_until_reached()
+        remote.write('f', b'second')
+        remote.volume._changes.acknowledgements.drop = lambda done: None  # type: ignore[method-assign]  # killed before
+        stall.release()
+        sync.result()
+        self.crash(remote).sync('')
+        assert remote.names() == ['f']
+        assert remote.content('f') == b'second'
+
+    def test_a_directory_that_moves_with_files_that_wait_can_be_written_to(self, remote: Remote) -> None:
+        remote.volume.make_directory('d')
+        remote.write('d/f', b'first')
+        remote.volume.rename('d', 'e')
+        remote.write('e/f', b'second')
+        remote.volume.sync('')
+        assert remote.content('e/f') == b'second'
