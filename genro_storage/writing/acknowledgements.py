@@ -9,7 +9,7 @@ where it says so.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Literal
 
@@ -65,13 +65,23 @@ class Acknowledgements:
         self.drop(forgotten)
         progress.latest, progress.evidence = Acknowledged(snapshot, held), evidence
 
-    def move(self, staged: StagedFile, path: str) -> None:
-        """A file that is nowhere yet but here is to become an object at another path. The caller holds the lock."""
-        latest = staged.progress.latest
-        if latest is not None and self._journal is not None:
-            latest.snapshot.path = path
-            latest.snapshot.expected = staged.expected
-            latest.held = self._journal.rewrite(latest.held, self._rewritten(latest))
+    def move(self, staged: StagedFile, path: str, replaced: Sequence[StagedFile]) -> None:
+        """A file that is nowhere yet but here is to become an object at another path, in the place of others there.
+
+        The caller holds the lock, and forgets the others afterwards. Raises what the journal raises.
+        """
+        progress = staged.progress
+        before = [each for file in replaced for each in _promises(file)]
+        if progress.latest is not None and self._journal is not None:
+            progress.latest.snapshot.path = path
+            progress.latest.snapshot.expected = staged.expected
+            # A crash before the others are dropped must not bring them back.
+            names = tuple(each.held.intent.id for each in before)
+            progress.latest.held = self._journal.rewrite(progress.latest.held, self._rewritten(progress.latest, names))
+        for file in replaced:
+            self.take_off(file)
+        progress.evidence += [each for each in before if each.begun]
+        self.drop(each for each in before if not each.begun)
 
     def rebase(self, staged: StagedFile) -> list[Acknowledged]:
         """Note that what waits is based on what was stored now; what need not be kept any more.
@@ -91,9 +101,8 @@ class Acknowledgements:
     @staticmethod
     def take_off(staged: StagedFile) -> list[Acknowledged]:
         """Nothing that was acknowledged waits any more; what is to be dropped. The caller holds the lock."""
-        progress = staged.progress
-        done = [*progress.evidence, *([progress.latest] if progress.latest is not None else [])]
-        progress.latest, progress.evidence = None, []
+        done = _promises(staged)
+        staged.progress.latest, staged.progress.evidence = None, []
         return done
 
     def drop(self, done: Iterable[Acknowledged]) -> None:
@@ -162,9 +171,9 @@ class Acknowledgements:
 
     # Inside
 
-    def _rewritten(self, latest: Acknowledged) -> Intent:
+    def _rewritten(self, latest: Acknowledged, more: tuple[str, ...] = ()) -> Intent:
         """The record of what waits, as it is now; it names its evidence still, which is dropped only after it."""
-        return self._intent(latest.snapshot, name=latest.held.intent.id, after=latest.held.intent.after)
+        return self._intent(latest.snapshot, name=latest.held.intent.id, after=(*latest.held.intent.after, *more))
 
     def _intent(
         self,
@@ -192,3 +201,9 @@ class Acknowledgements:
             after=after,
             parked=parked,
         )
+
+
+def _promises(staged: StagedFile) -> list[Acknowledged]:
+    """All that the journal holds of a file, oldest first."""
+    progress = staged.progress
+    return [*progress.evidence, *([progress.latest] if progress.latest is not None else [])]

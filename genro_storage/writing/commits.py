@@ -146,6 +146,11 @@ class Commits:
         if untold is not None:
             raise untold
 
+    def keep_promise(self, staged: StagedFile) -> None:
+        """A file is to replace another that may have been acknowledged: then it is, too. Raises as acknowledge does."""
+        if self._is_writeback:
+            self.acknowledge(staged)
+
     def open_reader(self, path: str) -> StagedReader | None:
         """A handle that reads the file under change at a path, if there is one."""
         joined = self._files.join_reading(path)

@@ -110,10 +110,12 @@ class Moves:
                 raise StorageIsADirectoryError(f'{self._name}:{target} is a directory and a file cannot replace it')
             expected = ABSENT if there is None else there.version
         source = staged.path
+        if replaced:
+            self._commits.keep_promise(staged)
         self._commits.stop_stream(staged)  # it is on its way to the old name
         with staged.lock:
             staged.expected = expected
-            self._acknowledgements.move(staged, target)
+            self._acknowledgements.move(staged, target, replaced)
             for file in replaced:
                 self._commits.forget(file)
             self._files.move(staged, target)

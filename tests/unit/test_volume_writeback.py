@@ -393,3 +393,16 @@ class TestTheNextProcess:
         remote.write('e/f', b'second')
         remote.volume.sync('')
         assert remote.content('e/f') == b'second'
+
+    @pytest.mark.parametrize('closed', [True, False])
+    def test_does_not_bring_back_what_a_rename_has_replaced(self, remote: Remote, closed: bool) -> None:
+        remote.put('f', b'old')
+        remote.write('f', b'newer')
+        writer = open_new(remote.volume, 'f.tmp', b'newest')
+        if closed:
+            writer.close()
+        remote.volume._changes.acknowledgements.drop = lambda done: None  # type: ignore[method-assign]  # killed before
+        remote.volume.rename('f.tmp', 'f')
+        self.crash(remote).sync('')
+        assert remote.names() == ['f']
+        assert remote.content('f') == b'newest'
