@@ -310,7 +310,7 @@ class Volume:
         self.require(Permissions.DELETE, path)
         self.adopt()
         with self._files.holding(path) as staged:
-            if staged is not None:
+            if staged is not None and staged.handles:
                 staged.complete()  # who has it open reads on
             asked = self._entries.asking()
             with self._doubting(path), self._changes.acknowledgements.removing(staged) if staged else nullcontext():
