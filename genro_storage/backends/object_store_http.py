@@ -190,11 +190,10 @@ class Exchange:
         try:
             pieces = iter(message.body.pieces() if message.body is not None else ())
             first, head = next(pieces, b''), _head(message)
-            if len(first) <= _JOINED_MAX_BYTES:
-                connection.sock.sendall(head + first)
-            else:
-                connection.sock.sendall(head)
-                connection.sock.sendall(first)
+            # Never the head alone: SeaweedFS stores an empty object where a connection ends behind it.
+            connection.sock.sendall(head + first[:_JOINED_MAX_BYTES])
+            if len(first) > _JOINED_MAX_BYTES:
+                connection.sock.sendall(memoryview(first)[_JOINED_MAX_BYTES:])
             for piece in pieces:
                 # A limit for each piece, not for all: what moves slowly does move.
                 connection.sock.sendall(piece)

@@ -194,15 +194,17 @@ class EntryCache:
             self._keep(path, listing)
             return max(0.0, listing.expires - self._clock.monotonic())
 
-    def changed(self, path: str, entry: Entry | None, asked: Asked, *, timed: bool = True) -> None:
+    def changed(self, path: str, entry: Entry | None, asked: Asked, *, timed: bool = True, told: bool = False) -> None:
         """We made, replaced (entry) or removed (None) what is at a path; the listing of its directory follows.
 
-        Not ``timed``: all is known of the entry but its time, which whoever looks at it asks for.
+        Not ``timed``: all is known of the entry but its time, which whoever looks at it asks for. ``told``: subscribers
+        have heard of this content already.
         ``asked``: from asking(), before the backend was told to. Of two changes that were under way at once nobody
         knows which came last, so the path is asked for again.
         """
         with self._telling() as changed:
-            changed.append(path)
+            if not told:
+                changed.append(path)
             unclear = self._overtaken(path, asked)
             self._note(path)
             if unclear:

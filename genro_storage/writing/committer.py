@@ -171,8 +171,10 @@ class Committer:
             if not staged.dirty and told:
                 staged.mtime_ns = entry.mtime_ns  # what everybody sees once the last handle is gone, they see now
             # Before the file goes from the table, so that everybody always sees it in the one or the other.
-            self._entries.changed(staged.path, entry, asked, timed=bool(told))
             progress = staged.progress
+            # What was acknowledged everybody has heard of then, and a kernel that is told holds locks meanwhile.
+            is_noted = progress.latest is not None and progress.latest.snapshot is snapshot
+            self._entries.changed(staged.path, entry, asked, timed=bool(told), told=is_noted)
             progress.failure, progress.doubtful = None, False
             progress.untold = None
             latest = progress.latest

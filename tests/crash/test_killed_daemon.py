@@ -118,29 +118,29 @@ def scenarios(table: Mapping[str, Scenario]) -> Callable[[Any], Any]:
 @pytest.mark.timeout(120)
 @scenarios(CLOSE)
 def test_what_a_close_acknowledged_survives_a_kill_at_any_step(stages: Stages, scenario: Scenario) -> None:
-    assert kill_at_steps(stages, scenario, at_most=16) > 8
+    assert kill_at_steps(stages, scenario, at_most=14) > 8
 
 
 @pytest.mark.timeout(120)
 @scenarios(WRITEBACK)
 def test_what_writeback_acknowledged_survives_a_kill_at_any_step(stages: Stages, scenario: Scenario) -> None:
-    assert kill_at_steps(stages, scenario, at_most=16) > 8
+    assert kill_at_steps(stages, scenario, at_most=14) > 8
 
 
 @pytest.mark.timeout(120)
 @scenarios(LARGER)
 def test_large_files_and_directories_survive_a_kill_at_any_kind_of_step(stages: Stages, scenario: Scenario) -> None:
-    assert kill_at_steps(stages, scenario, at_most=10) > 8
+    assert kill_at_steps(stages, scenario, at_most=9) > 8
 
 
 @pytest.mark.timeout(120)
 def test_a_recovery_that_is_killed_is_recovered_from(stages: Stages) -> None:
-    assert kill_recovery_at_steps(stages, PENDING, at_most=14) > 8
+    assert kill_recovery_at_steps(stages, PENDING, at_most=12) > 8
 
 
 @pytest.mark.timeout(120)
 def test_what_somebody_else_overwrote_meanwhile_is_kept_once_however_often_recovery_is_killed(stages: Stages) -> None:
-    assert kill_recovery_at_steps(stages, OVERTAKEN, at_most=12, remote=[('there', 27, 500)]) > 8
+    assert kill_recovery_at_steps(stages, OVERTAKEN, at_most=10, remote=[('there', 27, 500)]) > 8
 
 
 @pytest.mark.long

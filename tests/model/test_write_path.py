@@ -10,14 +10,11 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -29,86 +26,12 @@ from genro_storage import paths
 from tests.crash.killing import check
 from tests.crash.nursery import Nursery, nursery
 from tests.crash.programs import State, content, digest_of
-from tests.crash.stage import MOUNT, Stage, stage
-from tests.model.writing_process import Elsewhere, Files, elsewhere, perform
-from tests.mount.random_operations import FLAGS, NAMES, STALE
+from tests.model.writing_process import Files, perform
+from tests.model.writing_world import Changing, Choice, World, choices, kinds, short, world_of
+from tests.mount.random_operations import STALE
 from tests.servers import S3Server
 
 SLOTS = 3
-OFTEN = ('pwrite', 'write', 'pread', 'fsync', 'close', 'open_what_is_there', 'overwrite_what_is_open')
-KINDS = (
-    *OFTEN,
-    *OFTEN,
-    *('open', 'open_again', 'ftruncate', 'read', 'look', 'truncate', 'unlink', 'unlink_what_is_there', 'rename'),
-    *('rename_what_is_there', 'rename_what_is_open', 'rename_over_what_is_open', 'mkdir', 'rmdir'),
-    *('overwrite_what_is_there', 'remount'),
-)
-
-
-class Choice(NamedTuple):
-    """What a step may need: each takes what it can use."""
-
-    number: int  # which one of those that are there, or are open
-    name: str
-    onto: str
-    flag: int
-    offset: int
-    size: int
-    removes: bool
-
-
-kinds = st.sampled_from(KINDS)
-choices = st.builds(
-    Choice,
-    st.integers(0, 59),
-    st.sampled_from(NAMES),
-    st.sampled_from(NAMES),
-    st.sampled_from(FLAGS),
-    st.sampled_from([0, 0, 1, 5000, 262_144, 262_143, 500_000]),
-    st.sampled_from([1, 100, 4096, 70_000, 600_000]),
-    st.booleans(),
-)
-
-
-class World:
-    """A mount, what is behind it, and who works in it."""
-
-    def __init__(self, made: Stage, process: Elsewhere, *, remote: bool) -> None:
-        self.stage = made
-        self.process = process
-        self.remote = remote
-        self.daemon = made.start()
-        self._numbers = itertools.count(1)
-
-    @property
-    def is_writeback(self) -> bool:
-        """Whether a close only promises an upload."""
-        return self.stage.definition.get('durability') == 'writeback'
-
-    def begin(self) -> str:
-        """A new directory; its name."""
-        name = f'example-{next(self._numbers)}'
-        assert self.process.perform('begin', str(self.stage.mountpoint / MOUNT / name)) is None
-        return name
-
-    def remount(self) -> None:
-        """End the daemon, which commits all, and start another."""
-        self.daemon.end()
-        self.daemon = self.stage.start()
-
-
-@dataclass
-class Changing:
-    """A file that is open, by however many handles."""
-
-    path: str | None  # None: it has lost its name
-    #: Whether the next commit has something to do; None: not known here.
-    dirty: bool | None
-    #: Whether nothing of it is on the server alone.
-    whole: bool
-    handles: int = 0
-    #: What somebody else has made of the object meanwhile: bytes, or b'' for its removal.
-    overwritten: bytes | None = None
 
 
 class WritePath(RuleBasedStateMachine):
@@ -455,14 +378,6 @@ class WritePath(RuleBasedStateMachine):
         assert not self.world.stage.uploads()
 
 
-def short(value: Any) -> str:
-    if isinstance(value, bytes):
-        return digest_of(value)
-    if isinstance(value, list | tuple):
-        return f'[{", ".join(short(item) for item in value)}]'
-    return repr(value)
-
-
 def run_machine(world: World, folder: Path, *, examples: int, steps: int, derandomize: bool) -> Counter[str]:
     """Run the machine; what happened."""
     happened: Counter[str] = Counter()
@@ -495,16 +410,6 @@ def bucket(s3_server: S3Server) -> str:
 #: Without a TTL what somebody else does is seen at once.
 CLOSE = {'durability': 'close', 'ttl': 0}
 WRITEBACK = {'durability': 'writeback', 'writeback_delay': 0.05, 'ttl': 0}
-
-
-@contextmanager
-def world_of(folder: Path, forks: Nursery, server: S3Server, bucket: str, keys: Mapping[str, Any]) -> Iterator[World]:
-    with stage(folder, forks, server, bucket, **keys) as made, elsewhere() as process:
-        if keys.get('type') == 'memory':
-            made.definition = {'name': MOUNT, 'type': 'memory'}
-        world = World(made, process, remote=keys.get('type') != 'memory')
-        yield world
-        world.daemon.end()
 
 
 WORLDS = pytest.mark.parametrize(
