@@ -52,8 +52,9 @@ def has_failed(stage: Stage) -> bool:
 
 
 def parked(stage: Stage) -> list[str]:
-    """The contents that a journal holds."""
-    return [digest_of((stage.folder / name).read_bytes()) for name in stage.journal() if name.endswith('.data')]
+    """The contents that a journal holds; data without a record are not held."""
+    names = [name.removesuffix('.intent') for name in stage.journal() if name.endswith('.intent')]
+    return [digest_of((stage.folder / f'{name}.data').read_bytes()) for name in names]
 
 
 def check_files(stage: Stage, program: Sequence[Step], manifest: Manifest) -> None:

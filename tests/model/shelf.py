@@ -83,7 +83,7 @@ class Shelf:
         finally:
             os.close(descriptor)
 
-    def put(self, path: str, source: Source, *, expected: Expected = None) -> Entry:
+    def put(self, path: str, source: Source, *, expected: Expected = None, placed: bool = False) -> Entry:
         """See Backend."""
         about_to_block()
         data = read_exactly(source, 0, source.size_bytes)
@@ -94,7 +94,7 @@ class Shelf:
             self._tree.put(path, BytesSource(_NUMBER.pack(number) + data), expected=expected)
             return self._entry(path)
 
-    def remove_file(self, path: str) -> None:
+    def remove_file(self, path: str, *, seen: bool = False, beside: bool | None = None) -> None:
         """See Backend."""
         about_to_block()
         with self._changing():

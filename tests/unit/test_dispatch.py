@@ -16,7 +16,7 @@ from fusefs.transports.inprocess import InProcessTransport
 from genro_storage import StorageManager
 from genro_storage.backends.base import Capabilities
 from genro_storage.backends.memory import MemoryBackend
-from genro_storage.errors import StorageTimeoutError, StorageUnavailableError
+from genro_storage.errors import StorageIOError, StorageTimeoutError, StorageUnavailableError
 from genro_storage.runtime import SystemClock, about_to_block
 from genro_storage.testing.faulty import FaultyBackend
 from genro_storage.testing.sources import BytesSource as Bytes
@@ -37,7 +37,7 @@ class Fixture:
         remote = storage.volume('remote')
         remote.backend = self.backend
         remote._fetcher._backend = self.backend
-        remote._uploader._backend = self.backend
+        remote._commits._uploader._backend = self.backend
         self.filesystem = FileSystem(storage)
         self.transport = InProcessTransport()
         self.dispatcher = Dispatcher(self.filesystem, self.transport)
@@ -260,7 +260,7 @@ def test_a_reply_that_nobody_takes_is_taken_back(fixture: Fixture) -> None:
 def test_a_failure_while_taking_back_ends_no_worker(fixture: Fixture, caplog: pytest.LogCaptureFixture) -> None:
     remote = fixture.lookup('remote')
     for number in range(40):  # more than there are workers
-        fixture.backend.fail('put', StorageUnavailableError('down'))
+        fixture.backend.fail('put', StorageIOError('down'))
         stall = fixture.backend.stall('stat')
         request = ops.Create(*header(remote), f'{number}', os.O_RDWR | os.O_CREAT, 0o100600, 0)
         call = fixture.transport.start(request)
