@@ -5,6 +5,7 @@ survive a loss of power, and what to say when the disk is full. Does not know wh
 """
 
 import errno
+import fcntl
 import os
 import secrets
 import stat
@@ -97,6 +98,15 @@ def write_new(path: str, content: bytes, *, sync: bool = True) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def try_lock(descriptor: int, kind: int) -> bool:
+    """Take a lock of flock(2), LOCK_SH or LOCK_EX, if nobody is in its way; whether that was so. Raises OSError."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

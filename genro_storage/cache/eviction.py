@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from genro_storage.cache.cached_file import unlink
 from genro_storage.cache.directory import DATA, OPEN_FLAGS, SMALL, SUMS
-from genro_storage.local_disk import private_directory
+from genro_storage.local_disk import private_directory, try_lock
 
 
 class Stored(NamedTuple):
@@ -41,7 +41,7 @@ def exclusively(root: Path) -> Iterator[bool]:
     private_directory(root)
     descriptor = os.open(root / 'eviction', os.O_RDWR | os.O_CREAT | OPEN_FLAGS, 0o600)
     try:
-        yield _try_lock(descriptor, fcntl.LOCK_EX)
+        yield try_lock(descriptor, fcntl.LOCK_EX)
     finally:
         os.close(descriptor)
 
@@ -119,7 +119,7 @@ def remove(root: Path, name: str) -> bool:
         return True
     try:
         # Held until it is unlinked, so that nobody is handed the file in between.
-        if not _try_lock(descriptor, fcntl.LOCK_EX):
+        if not try_lock(descriptor, fcntl.LOCK_EX):
             return False
         unlink(path)
     finally:
@@ -129,12 +129,4 @@ def remove(root: Path, name: str) -> bool:
 
 def hold(descriptor: int) -> bool:
     """Keep a file from eviction for as long as it is open; False if it is just being evicted."""
-    return _try_lock(descriptor, fcntl.LOCK_SH)
-
-
-def _try_lock(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    return try_lock(descriptor, fcntl.LOCK_SH)

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from genro_storage.local_disk import sync_directory, write_new, write_whole
+from genro_storage.local_disk import sync_directory, try_lock, write_new, write_whole
 from genro_storage.writing.journal_records import (
     ID,
     DamagedRecordError,
@@ -243,7 +243,7 @@ def is_owned(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        return not _try_lock(descriptor, fcntl.LOCK_SH)
+        return not try_lock(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 
@@ -268,22 +268,14 @@ def _lock_of(folder: Path, exclusively: int) -> int | None:
 def _lock_for_good(descriptor: int) -> bool:
     """Whether nobody owned it, and now we do."""
     for _ in range(_TRIES):
-        if _try_lock(descriptor, fcntl.LOCK_EX):
+        if try_lock(descriptor, fcntl.LOCK_EX):
             return True
-        if not _try_lock(descriptor, fcntl.LOCK_SH):
+        if not try_lock(descriptor, fcntl.LOCK_SH):
             return False
         # Only lookers are there, of whom we are one now.
         fcntl.flock(descriptor, fcntl.LOCK_UN)
         time.sleep(_PAUSE_S)
     return False
-
-
-def _try_lock(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _leads_to(path: Path, descriptor: int) -> bool:
