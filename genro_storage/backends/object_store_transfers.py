@@ -18,20 +18,18 @@ from genro_storage.backends.object_store_channel import BytesBody, S3Channel, S3
 from genro_storage.backends.s3_multipart import (
     COPY_PART_BYTES,
     PART_MIN_BYTES,
+    PARTS_IN_FLIGHT,
     SINGLE_COPY_MAX_BYTES,
+    SINGLE_PUT_MAX_BYTES,
     part_extents,
+    unless_completed,
 )
 from genro_storage.entry import Extent, Version
-from genro_storage.errors import StorageError
 from genro_storage.runtime import WorkerPool
 
 log = logging.getLogger(__name__)
 
-# Up to here one request, which costs one round trip where parts cost three.
-SINGLE_PUT_MAX_BYTES = 16 << 20
-
-# Of one transfer, and of all of a bucket.
-_PARTS_IN_FLIGHT = 4
+# Of all transfers of a bucket.
 _PART_WORKERS = 8
 
 # What CopyObject takes along by itself and a copy in parts has to be told.
@@ -69,11 +67,11 @@ class S3Transfers:
             yield lambda expected: self.put(key, body_of(source, whole), expected)
             return
         extents = list(part_extents(source.size_bytes))
-        with self._in_parts(key, {}) as upload:
+        with unless_completed(self.begin(key)) as upload:
             self._pool.each(
                 lambda numbered: upload.put(numbered[0], body_of(source, numbered[1])),
                 enumerate(extents, start=1),
-                _PARTS_IN_FLIGHT,
+                PARTS_IN_FLIGHT,
             )
             yield lambda expected: upload.complete(len(extents), expected)
 
@@ -95,30 +93,17 @@ class S3Transfers:
         version = tag if tag is not None else xml.tag_of(head.get('etag', ''))
         part_bytes = min(COPY_PART_BYTES, max(PART_MIN_BYTES, self._single_copy_max_bytes))
         extents = list(part_extents(size_bytes, part_bytes))
-        with self._in_parts(target, kept) as upload:
+        with unless_completed(self.begin(target, kept)) as upload:
             self._pool.each(
                 lambda numbered: upload.copy_from(source, *numbered, version),
                 enumerate(extents, start=1),
-                _PARTS_IN_FLIGHT,
+                PARTS_IN_FLIGHT,
             )
             upload.complete(len(extents), None)
 
     def close(self, timeout_s: float) -> None:
         """Wait for parts under way, for at most this long."""
         self._pool.close(timeout_s)
-
-    @contextmanager
-    def _in_parts(self, key: str, headers: Mapping[str, str]) -> 'Iterator[S3Upload]':
-        upload = self.begin(key, headers)
-        try:
-            yield upload
-        finally:
-            if not upload.completed:
-                try:
-                    upload.abort()
-                except StorageError as error:
-                    # The error that led here is the one to raise.
-                    log.warning('upload %s was not aborted and its parts remain: %s', upload.token, error)
 
 
 class S3Upload:

@@ -1,26 +1,37 @@
 """The parts of large objects, and bodies that aiobotocore sends of them.
 
-Owns the sizes of parts, for both drivers of S3, and what is held of a body. The limits are those of the S3 user guide
+Owns the sizes of parts, for both drivers of S3, that a failure leaves no upload behind to be paid for, and what is
+held of a body. The limits are those of the S3 user guide
 ("Amazon S3 multipart upload limits").
 
 Threads: safe; a body belongs to one request. Sources are read by their descriptors, from other threads too.
 """
 
 import io
+import logging
 import os
 from collections.abc import Iterator
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
 
 from genro_storage.backends.base import Source
 from genro_storage.backends.copying import read_exactly, read_part
 from genro_storage.entry import Extent
-from genro_storage.errors import StorageIOError
+from genro_storage.errors import StorageError, StorageIOError
+
+log = logging.getLogger(__name__)
 
 PARTS_MAX = 10_000
 _MIB = 1 << 20
 
 # S3 wants 5 MiB at least; a failed one is sent again as a whole.
 _PART_BYTES = 8 * _MIB
+
+# Of one transfer.
+PARTS_IN_FLIGHT = 4
+
+# Up to here one request, which costs one round trip where parts cost three.
+SINGLE_PUT_MAX_BYTES = 16 * _MIB
 
 # Up to here bytes, which need no thread to be read. Larger bodies are read while they are sent: four parts of 8 MiB as
 # bytes, which aiohttp copies, took 79 MiB for an upload; read along, 12 MiB in the same time.
@@ -34,6 +45,33 @@ PART_MIN_BYTES = 5 * _MIB
 
 # A part that is held while it is sent; the usual ones are half of that, and four are under way.
 _HELD_PART_MAX_BYTES = 16 * _MIB
+
+
+class Completable(Protocol):
+    """An upload that was begun."""
+
+    token: str
+    completed: bool
+
+    def abort(self) -> None:
+        """Have the server forget it."""
+
+
+T = TypeVar('T', bound=Completable)
+
+
+@contextmanager
+def unless_completed(upload: T) -> Iterator[T]:
+    """Abort an upload at the end, unless it is completed by then."""
+    try:
+        yield upload
+    finally:
+        if not upload.completed:
+            try:
+                upload.abort()
+            except StorageError as error:
+                # The error that led here is the one to raise.
+                log.warning('upload %s was not aborted and its parts remain: %s', upload.token, error)
 
 
 def part_extents(size_bytes: int, smallest_bytes: int = _PART_BYTES) -> Iterator[Extent]:

@@ -20,21 +20,19 @@ from genro_storage.backends.s3_errors import status_of
 from genro_storage.backends.s3_multipart import (
     COPY_PART_BYTES,
     PART_MIN_BYTES,
+    PARTS_IN_FLIGHT,
     SINGLE_COPY_MAX_BYTES,
+    SINGLE_PUT_MAX_BYTES,
     body_of,
     completed_part,
     part_extents,
     part_of,
+    unless_completed,
 )
 from genro_storage.entry import Extent, Version
 from genro_storage.errors import StorageError
 
 log = logging.getLogger(__name__)
-
-# Up to here one request, which costs one round trip where parts cost three.
-_SINGLE_PUT_MAX_BYTES = 16 << 20
-
-_PARTS_IN_FLIGHT = 4
 
 # What CopyObject takes along by itself and a copy in parts has to be told.
 _KEPT = ('ContentType', 'ContentEncoding', 'ContentLanguage', 'ContentDisposition', 'CacheControl', 'Metadata')
@@ -53,11 +51,11 @@ class S3fsTransfers:
     @contextmanager
     def upload(self, key: str, source: Source) -> Iterator[Commit]:
         """See ObjectRequests."""
-        if source.size_bytes <= _SINGLE_PUT_MAX_BYTES:
+        if source.size_bytes <= SINGLE_PUT_MAX_BYTES:
             yield lambda expected: self._put(key, source, expected)
             return
         extents = list(part_extents(source.size_bytes))
-        with self._in_parts(key, {}) as upload:
+        with unless_completed(self.begin(key)) as upload:
             _send_all(lambda number, extent: upload.putting(number, body_of(source, extent)), upload, extents)
             yield lambda expected: upload.complete(len(extents), expected)
 
@@ -76,7 +74,8 @@ class S3fsTransfers:
         version = tag if tag is not None else etag_of(head)
         part_bytes = min(COPY_PART_BYTES, max(PART_MIN_BYTES, self._single_copy_max_bytes))
         extents = list(part_extents(size_bytes, part_bytes))
-        with self._in_parts(target, {name: head[name] for name in _KEPT if name in head}) as upload:
+        described = {name: head[name] for name in _KEPT if name in head}
+        with unless_completed(self.begin(target, described)) as upload:
             _send_all(lambda number, extent: upload.copying(source, number, extent, version), upload, extents)
             upload.complete(len(extents), None)
 
@@ -84,19 +83,6 @@ class S3fsTransfers:
         body = body_of(source, Extent(0, source.size_bytes))
         answer = self._client.run(self._client.call, 'put_object', Key=key, Body=body, **conditions(expected))
         return StoredObject(key, source.size_bytes, 0, etag_of(answer))
-
-    @contextmanager
-    def _in_parts(self, key: str, described: Mapping[str, Any]) -> 'Iterator[S3fsUpload]':
-        upload = self.begin(key, described)
-        try:
-            yield upload
-        finally:
-            if not upload.completed:
-                try:
-                    upload.abort()
-                except StorageError as error:
-                    # The error that led here is the one to raise.
-                    log.warning('%s: upload %s was not aborted and its parts remain: %s', key, upload.token, error)
 
 
 class S3fsUpload:
@@ -160,7 +146,7 @@ def _send_all(
     under_way: deque[tuple[int, Future[dict[str, Any]]]] = deque()
     try:
         for number, extent in enumerate(extents, start=1):
-            if len(under_way) >= _PARTS_IN_FLIGHT:
+            if len(under_way) >= PARTS_IN_FLIGHT:
                 earlier, answer = under_way.popleft()
                 upload.arrived(earlier, answer.result())
             under_way.append((number, begin(number, extent)))
