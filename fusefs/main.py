@@ -21,7 +21,6 @@ from fusefs.transports.devfuse.mounting import unmount as unmount_now
 from fusefs.transports.devfuse.options import MountError, MountOptions, parse_options
 from genro_storage import config
 from genro_storage.errors import StorageError
-from genro_storage.mounted import PID_ATTRIBUTE
 
 _MOUNT_EXAMPLES = """\
 examples:
@@ -80,8 +79,7 @@ def umount(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument('mountpoint', help='the directory')
     mountpoint = os.path.abspath(parser.parse_args(arguments).mountpoint)
-    process = _pidfd_of_daemon(mountpoint)
-    destinations = _destinations_of(mountpoint) if process is not None else set()
+    process, destinations = _daemon_of(mountpoint)
     try:
         unmount_now(mountpoint)
     except MountError as error:
@@ -180,30 +178,15 @@ def _is_there(path: Path) -> bool:
     return mount_at(path, mounts()) is not None or os.path.lexists(path)
 
 
-def _pidfd_of_daemon(mountpoint: str) -> int | None:
-    """A descriptor of the process that serves a mountpoint, to wait for; None where nobody answers."""
-    answers: list[int] = []
-
-    def ask() -> None:
-        try:
-            answers.append(os.pidfd_open(int(os.getxattr(mountpoint, PID_ATTRIBUTE))))
-        except (OSError, ValueError):
-            return  # dead, or no mount of ours: unmounting will say
-
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(ANSWER_TIMEOUT_S)
-    return answers[0] if answers else None
-
-
-def _destinations_of(mountpoint: str) -> set[str]:
-    """Where the data of a mounted tree go; empty if its daemon does not say."""
+def _daemon_of(mountpoint: str) -> tuple[int | None, set[str]]:
+    """A descriptor of the process that serves a mountpoint, to wait for, and where its data go; None if silent."""
     from genro_storage.mounted import ask
 
     try:
-        return {mount.destination for mount in ask(mountpoint, ANSWER_TIMEOUT_S).mounts}
+        status = ask(mountpoint, ANSWER_TIMEOUT_S)
+        return os.pidfd_open(status.pid), {mount.destination for mount in status.mounts}
     except (StorageError, OSError):
-        return set()  # an old one, or one that hangs: nothing is known of what it leaves
+        return None, set()  # dead, or no mount of ours: unmounting will say
 
 
 def _left_behind(destinations: set[str]) -> int:
