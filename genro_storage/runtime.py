@@ -4,6 +4,7 @@ Owns the clock, the bounded worker pool and the rule that a thread which serves 
 """
 
 import os
+import random
 import threading
 import time
 import weakref
@@ -112,6 +113,14 @@ def outcome_of(future: Future[T], deadline_s: float, what: str) -> T:
         if isinstance(error, StorageError):  # the backend's own, which is a TimeoutError too
             raise
         raise StorageTimeoutError(f'{what} within {deadline_s:g} s') from error
+
+
+def jitter_s(first_s: float, failures: int) -> float:
+    """How long to pause after so many failures in a row: random between nothing and first_s times 2^(failures - 1).
+
+    "Full jitter": of the ways to spread retries the one with the least work for the server.
+    """
+    return random.uniform(0, first_s * 2 ** (failures - 1))  # noqa: S311 - not a secret
 
 
 class HandleLock:

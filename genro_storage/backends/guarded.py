@@ -7,7 +7,6 @@ limit of a single request is the backend's own: only it sees bytes move.
 Threads: safe; keeps no state but the breaker's. Waits in its pauses, so serving threads are refused first.
 """
 
-import random
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -33,12 +32,11 @@ from genro_storage.errors import (
     StorageTimeoutError,
     StorageUnavailableError,
 )
-from genro_storage.runtime import Clock, about_to_block
+from genro_storage.runtime import Clock, about_to_block, jitter_s
 
 T = TypeVar('T')
 
-#: The pause before the n-th further try is random between nothing and FIRST_PAUSE_S times 2^n ("full jitter": of the
-#: ways to spread retries the one with the least work for the server).
+#: See jitter_s.
 FIRST_PAUSE_S = 0.2
 #: With four tries a server that refuses every other request fails one operation in sixteen.
 TRIES = 4
@@ -194,7 +192,7 @@ class GuardedBackend:
                 if progress_bytes:
                     deadline = self._clock.monotonic() + self._timeout_s
                 failures = 1 if progress_bytes >= PROGRESS_BYTES else failures + 1
-                pause_s = random.uniform(0, FIRST_PAUSE_S * 2 ** (failures - 1))  # noqa: S311 - not a secret
+                pause_s = jitter_s(FIRST_PAUSE_S, failures)
                 patience = THROTTLED_TRIES if isinstance(error, StorageThrottledError) else TRIES
                 if failures >= patience or self._clock.monotonic() + pause_s > deadline:
                     raise

@@ -54,7 +54,7 @@ class Acknowledgements:
         forgotten, evidence = evidence[:-EVIDENCE_MAX], evidence[-EVIDENCE_MAX:]
         snapshot = staged.snapshot()
         try:
-            intent = self._intent(snapshot, after=tuple(earlier.held.intent.id for earlier in evidence))
+            intent = self._intent(snapshot, after=_ids(evidence))
             replaced = latest.held if latest is not None and not latest.begun else None
             held = self._journal.replace(replaced, intent, snapshot)
         except BaseException:
@@ -71,13 +71,13 @@ class Acknowledgements:
         The caller holds the lock, and forgets the others afterwards. Raises what the journal raises.
         """
         progress = staged.progress
-        before = [each for file in replaced for each in _promises(file)]
+        before = [each for file in replaced for each in file.progress.promises]
         if progress.latest is not None and self._journal is not None:
             progress.latest.snapshot.path = path
             progress.latest.snapshot.expected = staged.expected
             # A crash before the others are dropped must not bring them back.
-            names = tuple(each.held.intent.id for each in before)
-            progress.latest.held = self._journal.rewrite(progress.latest.held, self._rewritten(progress.latest, names))
+            intent = self._rewritten(progress.latest, _ids(before))
+            progress.latest.held = self._journal.rewrite(progress.latest.held, intent)
         for file in replaced:
             self.take_off(file)
         progress.evidence += [each for each in before if each.begun]
@@ -101,7 +101,7 @@ class Acknowledgements:
     @staticmethod
     def take_off(staged: StagedFile) -> list[Acknowledged]:
         """Nothing that was acknowledged waits any more; what is to be dropped. The caller holds the lock."""
-        done = _promises(staged)
+        done = staged.progress.promises
         staged.progress.latest, staged.progress.evidence = None, []
         return done
 
@@ -128,8 +128,7 @@ class Acknowledgements:
             intent = None
             is_stored = staged.expected is not ABSENT or staged.progress.may_have_arrived
             if latest is not None and self._journal is not None and is_stored:
-                names = (latest.held.intent.id, *(earlier.held.intent.id for earlier in staged.progress.evidence))
-                intent = self._intent(latest.snapshot, kind='remove', after=names)
+                intent = self._intent(latest.snapshot, kind='remove', after=_ids(staged.progress.promises))
         held = self._journal.add(intent) if intent is not None and self._journal is not None else None
         try:
             yield
@@ -203,7 +202,5 @@ class Acknowledgements:
         )
 
 
-def _promises(staged: StagedFile) -> list[Acknowledged]:
-    """All that the journal holds of a file, oldest first."""
-    progress = staged.progress
-    return [*progress.evidence, *([progress.latest] if progress.latest is not None else [])]
+def _ids(promises: Iterable[Acknowledged]) -> tuple[str, ...]:
+    return tuple(each.held.intent.id for each in promises)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from genro_storage.backends.base import Backend
-from genro_storage.cache.entries import EntryCache
+from genro_storage.cache.entries import EntryCache, Known
 from genro_storage.config import Definition, Permissions
 from genro_storage.entry import Entry
 from genro_storage.errors import StorageError
@@ -37,8 +37,12 @@ class Changes:
         clock: Clock,
         journal: Journal | None,
         open_base: Callable[[str, Entry], Reader],
+        find: Callable[[str], Known],
     ) -> None:
-        """journal: of the backend's destination, or None. open_base: a reader of a version that is there."""
+        """journal: of the backend's destination, or None. open_base: a reader of a version that is there.
+
+        find: what is at a path, with what is under change.
+        """
         name = definition.name
         self._name = name
         self._timeout_s = definition.timeout_s
@@ -49,7 +53,9 @@ class Changes:
         self.commits = Commits(
             definition, backend, self.files, entries, self.acknowledgements, uploads, clock, open_base
         )
-        self.moves = Moves(name, backend, self.files, entries, self.commits, self.acknowledgements, journal, clock)
+        self.moves = Moves(
+            name, backend, self.files, entries, self.commits, self.acknowledgements, journal, clock, find
+        )
         self.recovery: Recovery | None = None
         # Who may not write takes over nothing that others have promised.
         if journal is not None and definition.permissions is not Permissions.READONLY:

@@ -61,13 +61,12 @@ class Commits:
         self._files = files
         self._entries = entries
         self._acknowledgements = acknowledgements
-        self._clock = clock
         self._open_base = open_base
         self._timeout_s = definition.timeout_s
         self._is_writeback = definition.durability is Durability.WRITEBACK and acknowledgements.are_possible
         self._workers = WorkerPool(f'{self._name}-parts', PARTS_AT_ONCE * STREAMS)
         self._uploads = uploads
-        self._uploader = Uploader(backend, clock, uploads, self._workers)
+        self._uploader = Uploader(backend, uploads, self._workers)
         self._committer = Committer(
             backend,
             files,
@@ -141,7 +140,7 @@ class Commits:
             progress = staged.progress
             if staged.dirty and (progress.latest is None or progress.latest.snapshot.sequence != staged.changes):
                 self._acknowledgements.add(staged)
-                self._enqueue(staged)
+                self.enqueue(staged)
             untold, progress.untold = progress.untold, None
         if untold is not None:
             raise untold
@@ -235,6 +234,12 @@ class Commits:
         if self._files.is_unused(staged):
             self._close(staged)
 
+    def enqueue(self, staged: StagedFile) -> None:
+        """Have what was acknowledged seen until it is uploaded, and uploaded. The caller holds the lock."""
+        self._files.wait(staged)
+        self._entries.tell(staged.path)
+        self.writeback.add(staged)
+
     def commit_all(self, files: Iterable[StagedFile]) -> None:
         """Commit files, several at a time; raises the first failure once all were tried."""
         failures: list[StorageError] = []
@@ -303,13 +308,7 @@ class Commits:
             if replaced is not None:
                 staged.progress.after = replaced.committing
                 self.forget(replaced)
-            self._enqueue(staged)
-
-    def _enqueue(self, staged: StagedFile) -> None:
-        """Have what was acknowledged seen until it is uploaded, and uploaded. The caller holds the lock."""
-        self._files.wait(staged)
-        self._entries.tell(staged.path)
-        self.writeback.add(staged)
+            self.enqueue(staged)
 
     def _note_failure(self, staged: StagedFile, latest: Acknowledged, error: StorageError) -> None:
         if staged.progress.untold is None:

@@ -4,7 +4,6 @@ Owns the conflict that it may meet, what may have arrived although nobody said s
 of the outcome. How bytes get there is the uploader's. Threads: safe; the caller keeps other commits of a file away.
 """
 
-import random
 import time
 from collections.abc import Callable
 
@@ -28,7 +27,7 @@ from genro_storage.errors import (
     StorageUnsupportedError,
 )
 from genro_storage.reading.reader import Reader
-from genro_storage.runtime import Clock, WouldBlock
+from genro_storage.runtime import Clock, WouldBlock, jitter_s
 from genro_storage.writing.acknowledgements import Acknowledgements
 from genro_storage.writing.shared import SharedFiles
 from genro_storage.writing.snapshot import Snapshot
@@ -36,9 +35,9 @@ from genro_storage.writing.staging import StagedFile
 from genro_storage.writing.stream import Stream
 from genro_storage.writing.uploader import Uploader
 
-#: A commit whose connection breaks is tried so often, after pauses of half of this on average, and then twice as long.
+#: A commit whose connection breaks is tried so often; the pauses are those of jitter_s.
 TRIES = 4
-FIRST_PAUSE_S = 0.2
+FIRST_PAUSE_S = 0.4
 #: What a backend says of a commit that has certainly not arrived.
 REFUSALS = (
     StorageIsADirectoryError,
@@ -87,8 +86,8 @@ class Committer:
         if progress.after is not None:
             with progress.after:
                 progress.after = None
-        if progress.latest is not None and progress.latest.snapshot is snapshot:
-            progress.latest.begun = True
+        if (noted := progress.noted(snapshot)) is not None:
+            noted.begun = True
         asked = self._entries.asking()
         placed = self._is_placed(staged.path, snapshot.expected)
         stream, progress.stream = progress.stream, None
@@ -124,7 +123,7 @@ class Committer:
             except StorageUnavailableError:
                 staged.progress.doubtful = True
                 tries += 1
-                pause_s = random.uniform(0, FIRST_PAUSE_S * 2**tries)  # noqa: S311 - not a secret
+                pause_s = jitter_s(FIRST_PAUSE_S, tries)
                 if tries >= TRIES or self._clock.monotonic() + pause_s > deadline:
                     raise
             self._pause(pause_s)
@@ -147,10 +146,9 @@ class Committer:
 
     def _kept_beside(self, staged: StagedFile, snapshot: Snapshot, error: StorageError) -> StorageConflictError:
         """Keep what lost a conflict; the error that says where. Raises what prevents that: it is still dirty then."""
-        latest = staged.progress.latest
         # Of the time at which it was acknowledged, so that a process which comes after this one keeps it only once.
-        is_noted = latest is not None and latest.snapshot is snapshot
-        time_ns = latest.held.intent.time_ns if latest is not None and is_noted else self._clock.time_ns()
+        noted = staged.progress.noted(snapshot)
+        time_ns = self._clock.time_ns() if noted is None else noted.held.intent.time_ns
         kept = self._uploader.store_beside(snapshot, time_ns)
         with staged.lock:
             done = self._acknowledgements.take_off(staged)
@@ -170,10 +168,10 @@ class Committer:
             staged.committed(snapshot, entry.version, lambda: self._open_base(staged.path, entry))
             if not staged.dirty and told:
                 staged.mtime_ns = entry.mtime_ns  # what everybody sees once the last handle is gone, they see now
-            # Before the file goes from the table, so that everybody always sees it in the one or the other.
             progress = staged.progress
-            # What was acknowledged everybody has heard of then, and a kernel that is told holds locks meanwhile.
-            is_noted = progress.latest is not None and progress.latest.snapshot is snapshot
+            # Before the file goes from the table, so that everybody always sees it in the one or the other. What was
+            # acknowledged everybody has heard of then, and a kernel that is told holds locks meanwhile.
+            is_noted = progress.noted(snapshot) is not None
             self._entries.changed(staged.path, entry, asked, timed=bool(told), told=is_noted)
             progress.failure, progress.doubtful = None, False
             progress.untold = None

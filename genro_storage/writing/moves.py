@@ -8,15 +8,14 @@ Threads: safe; the files concerned are kept from being committed meanwhile (docs
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import msgspec
 
 from genro_storage import paths
 from genro_storage.backends.base import ABSENT, Backend, Move, MovesInSteps
-from genro_storage.cache.entries import EntryCache
-from genro_storage.entry import Entry
+from genro_storage.cache.entries import EntryCache, Known
 from genro_storage.errors import (
     StorageError,
     StorageIsADirectoryError,
@@ -51,7 +50,9 @@ class Moves:
         acknowledgements: Acknowledgements,
         journal: Journal | None,
         clock: Clock,
+        find: Callable[[str], Known],
     ) -> None:
+        """find: what is at a path, with what is under change."""
         self._name = name
         self._backend = backend
         self._files = files
@@ -60,6 +61,7 @@ class Moves:
         self._acknowledgements = acknowledgements
         self._journal = journal
         self._clock = clock
+        self._find = find
 
     def rename(self, source: str, target: str) -> None:
         """Move a file or directory to another name, replacing a file, or an empty directory, that is there.
@@ -100,12 +102,15 @@ class Moves:
     def _rename_unstored(self, staged: StagedFile, target: str, replaced: Sequence[StagedFile]) -> None:
         """A file that no backend has yet gets another name, and replaces there what is then."""
         parent = paths.parent(target)
-        if parent and not self._stat(parent).is_directory:
+        above = self._find(parent).entry if parent else None
+        if parent and above is None:
+            raise StorageNotFoundError(f'{self._name}:{parent}: nothing is there')
+        if above is not None and not above.is_directory:
             raise StorageNotADirectoryError(f'{self._name}:{parent} is not a directory')
         if replaced:
             expected = replaced[0].expected
         else:
-            there = self._find(target)
+            there = self._find(target).entry
             if there is not None and there.is_directory:
                 raise StorageIsADirectoryError(f'{self._name}:{target} is a directory and a file cannot replace it')
             expected = ABSENT if there is None else there.version
@@ -173,21 +178,6 @@ class Moves:
     def _forget(self, source: str, target: str) -> None:
         self._entries.forget(source)
         self._entries.forget(target)
-
-    def _find(self, path: str) -> Entry | None:
-        known = self._entries.find(path)
-        if known is not None:
-            return known.entry
-        try:
-            return self._backend.stat(path)
-        except (StorageNotFoundError, StorageNotADirectoryError):
-            return None
-
-    def _stat(self, path: str) -> Entry:
-        entry = self._find(path)
-        if entry is None:
-            raise StorageNotFoundError(f'{self._name}:{path}: nothing is there')
-        return entry
 
 
 def _is_unstored(staged: StagedFile) -> bool:

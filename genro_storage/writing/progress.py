@@ -38,6 +38,15 @@ class Progress(msgspec.Struct):
     #: Held by whoever may still be uploading what this file replaced; that must not arrive after this.
     after: HandleLock | None = None
 
+    def noted(self, snapshot: Snapshot) -> Acknowledged | None:
+        """The record of a snapshot, if that is what waits."""
+        return self.latest if self.latest is not None and self.latest.snapshot is snapshot else None
+
+    @property
+    def promises(self) -> list[Acknowledged]:
+        """All that the journal holds of it, oldest first."""
+        return [*self.evidence, *([self.latest] if self.latest is not None else [])]
+
     @property
     def may_have_arrived(self) -> bool:
         """Whether something of it may be on the backend that nobody has confirmed."""

@@ -61,10 +61,9 @@ class Recovery:
         self._lock = threading.Lock()  # held while records are read from the local disk; no other is taken before it
         self._adopted = False
         self._parked: list[Held] = []  # guarded by _lock
-        self._superseded: dict[str, Held] = {}  # by id; filled once
+        self._superseded: dict[str, Held] = {}  # by id
         #: Everything but files: tried until it succeeds.
-        self._errands: Writeback[str] = Writeback(f'{name}-errands', self._run_errand, clock, 0.0)
-        self._held: dict[str, Held] = {}  # what the errands are about, by id
+        self._errands: Writeback[Held] = Writeback(f'{name}-errands', self._run_errand, clock, 0.0)
 
     def after_fork(self) -> None:
         """Begin anew in a forked child, which adopts nothing that is its parent's."""
@@ -124,8 +123,7 @@ class Recovery:
         self._parked += [held for held in found if held.intent.parked]
         for held in found:
             if held.intent.kind != 'put':
-                self._held[held.intent.id] = held
-                self._errands.add(held.intent.id)
+                self._errands.add(held)
         superseded = {name for held in found for name in held.intent.after}
         puts = {held.intent.id: held for held in found if held.intent.kind == 'put' and not held.intent.parked}
         self._superseded |= {name: puts[name] for name in superseded if name in puts}
@@ -150,8 +148,8 @@ class Recovery:
         # The first of several is shown; the others meet it when they are uploaded, as any conflict.
         if self._files.find(path) is None:
             self._files.put(staged)
-        self._files.wait(staged)
-        self._commits.writeback.add(staged)
+        with staged.lock:
+            self._commits.enqueue(staged)
 
     def _staged(self, held: Held) -> StagedFile:
         staged = self._recovered(held)
@@ -197,8 +195,7 @@ class Recovery:
                     raise
         self._journal.drop(held)
 
-    def _run_errand(self, name: str) -> None:
-        held = self._held[name]
+    def _run_errand(self, held: Held) -> None:
         intent = held.intent
         try:
             if intent.kind == 'move':
@@ -212,7 +209,6 @@ class Recovery:
         except StorageError as error:
             self._journal.failed(held, error)
             raise
-        self._held.pop(name, None)
 
     def _remove(self, held: Held) -> None:
         """A removal that may not have arrived: of what was acknowledged before it nothing is to be left."""

@@ -84,10 +84,9 @@ class Uploads:
 class Uploader:
     """Stores snapshots on one backend."""
 
-    def __init__(self, backend: Backend, clock: Clock, uploads: Uploads, workers: WorkerPool) -> None:
+    def __init__(self, backend: Backend, uploads: Uploads, workers: WorkerPool) -> None:
         """workers: for parts. Not those of whoever waits here for them."""
         self._backend = backend
-        self._clock = clock
         self._uploads = uploads
         self._workers = workers
 

@@ -406,3 +406,12 @@ class TestTheNextProcess:
         self.crash(remote).sync('')
         assert remote.names() == ['f']
         assert remote.content('f') == b'newest'
+
+
+def test_a_file_that_waits_moves_into_a_directory_that_is_only_here(remote: Remote, volume: Volume) -> None:
+    remote.write('d/f', b'first')
+    remote.write('g', b'second')
+    volume.rename('g', 'd/g')
+    assert names(volume, 'd') == {'f': 5, 'g': 6}
+    volume.sync('')
+    assert remote.content('d/g') == b'second'
