@@ -6,7 +6,6 @@ run.
 """
 # ruff: noqa: T201 - a program that prints
 
-import argparse
 import json
 import os
 import statistics
@@ -19,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench import peers, plot, read_load
+from tests.bench import peers, plot, publishing, read_load
 from tests.bench.peers import OURS, RCLONE, S3FS, Bucket, Peer
 from tests.servers import S3Server, running_s3_server
 
@@ -30,7 +29,7 @@ WARM_BYTES = 4 << 30
 ROUND_TRIP_MS = 10
 RAW = 'raw file'
 NEAR_NAME, FAR_NAME = '0 ms', f'{ROUND_TRIP_MS} ms'
-BEGIN, END = '<!-- reads: begin -->', '<!-- reads: end -->'
+SECTION = 'reads'
 
 
 class Goal(NamedTuple):
@@ -175,24 +174,14 @@ def table(of: dict[tuple[str, str], dict[str, float]]) -> str:
 
 def publish(of: dict[tuple[str, str], dict[str, float]], daemon_mib: float, rounds: int, docs: Path) -> None:
     """Put the table and the plot into the documentation."""
-    page = docs / 'benchmarks.md'
-    before, begin, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise RuntimeError(f'{page}: the lines {BEGIN} and {END} are missing')
     memory = f'The daemon held {daemon_mib:.0f} MiB at most (peak RSS over all of it, the largest of {rounds} rounds).'
-    page.write_text(f'{before}{BEGIN}\n{table(of)}\n\n{memory}\n{END}{after}')
+    publishing.replace(docs / 'benchmarks.md', SECTION, f'{table(of)}\n\n{memory}')
     rows = [plot.Row(f'{workload}, {distance}', seconds) for (distance, workload), seconds in of.items()]
     (docs / 'reads.svg').write_text(plot.dot_plot('Reads of a mounted bucket, median seconds', rows))
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description='Compare reads of a mounted bucket.')
-    parser.add_argument('--rounds', type=int, default=3)
-    parser.add_argument('--only-ours', action='store_true', help='leave the peers out, while working on a figure')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='also write all figures there')
-    parser.add_argument('--docs', type=Path, metavar='FOLDER', help='also update benchmarks.md and reads.svg there')
-    arguments = parser.parse_args()
+    arguments = publishing.options('Compare reads of a mounted bucket.', 'reads.svg')
     for problem in peers.missing():
         print(problem, file=sys.stderr)
         return 2

@@ -7,7 +7,6 @@ one that uploads later, which the table then says.
 """
 # ruff: noqa: T201 - a program that prints
 
-import argparse
 import json
 import math
 import os
@@ -21,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.bench import peers, plot, write_load
+from tests.bench import peers, plot, publishing, write_load
 from tests.bench.peers import OURS_WRITING, RCLONE, S3FS, WRITEBACK, Bucket, Mounted, Peer
 from tests.bench.reads import touch_memory
 from tests.bench.write_load import WORKLOADS, Stored
@@ -34,7 +33,7 @@ UPLOAD_TIMEOUT_S = 120
 _POLL_S = 0.1
 RAW = 'raw file'
 LATER = '†'
-BEGIN, END = '<!-- writes: begin -->', '<!-- writes: end -->'
+SECTION = 'writes'
 
 
 class Goal(NamedTuple):
@@ -331,36 +330,20 @@ def remarks(results: Results) -> str:
     return '\n'.join(f'- {line}' for line in said)
 
 
-def around(page: Path) -> tuple[str, str]:
-    """The text before and behind what publish() replaces. Raises RuntimeError where it has no place."""
-    before, begin, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise RuntimeError(f'{page}: the lines {BEGIN} and {END} are missing')
-    return before, after
-
-
 def publish(results: Results, docs: Path) -> None:
     """Put the table and the plot into the documentation."""
-    page = docs / 'benchmarks.md'
-    before, after = around(page)
-    page.write_text(f'{before}{BEGIN}\n{table(results)}\n\n{remarks(results)}\n{END}{after}')
+    publishing.replace(docs / 'benchmarks.md', SECTION, f'{table(results)}\n\n{remarks(results)}')
     rows = [plot.Row(label, seconds) for label, seconds in results.medians().items() if seconds]
     (docs / 'writes.svg').write_text(plot.dot_plot('Writes to a mounted bucket, median seconds', rows))
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description='Compare writes to a mounted bucket.')
-    parser.add_argument('--rounds', type=int, default=3)
-    parser.add_argument('--only-ours', action='store_true', help='leave the peers out, while working on a figure')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='also write all figures there')
-    parser.add_argument('--docs', type=Path, metavar='FOLDER', help='also update benchmarks.md and writes.svg there')
-    arguments = parser.parse_args()
+    arguments = publishing.options('Compare writes to a mounted bucket.', 'writes.svg')
     for problem in peers.missing():
         print(problem, file=sys.stderr)
         return 2
     if arguments.docs:
-        around(arguments.docs / 'benchmarks.md')  # what is wrong with it, before minutes are spent
+        publishing.around(arguments.docs / 'benchmarks.md', SECTION)  # what is wrong with it, before minutes are spent
     chosen = (OURS_WRITING,) if arguments.only_ours else (OURS_WRITING, RCLONE, S3FS)
     with tempfile.TemporaryDirectory(prefix='write-bench-') as name:
         folder = Path(name)

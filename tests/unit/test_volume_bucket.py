@@ -15,6 +15,7 @@ from genro_storage.testing import BytesSource, FaultyBackend, ManualClock
 from genro_storage.volume import Volume
 from genro_storage.writing.journal import Journal
 from genro_storage.writing.stream import START_BYTES
+from genro_storage.writing.writer import Writer
 from tests.unit.buckets import DictRequests
 from tests.unit.volumes import WAIT_S
 
@@ -84,6 +85,12 @@ def write(volume: Volume, path: str, data: bytes) -> None:
     writer.close()
 
 
+def write_pieces(writer: Writer, count: int) -> None:
+    """Write front to back, as a program does."""
+    for number in range(count):
+        writer.write(number * MIB, PIECE)
+
+
 class TestRequests:
     """What is asked of the server for what a program does, where its directory was made or listed here."""
 
@@ -127,8 +134,7 @@ class TestStreams:
     def test_parts_are_sent_while_the_file_is_written(self, bucket: Bucket) -> None:
         volume = bucket.volume()
         writer = volume.replace('f')
-        for number in range(40):
-            writer.write(number * MIB, PIECE)
+        write_pieces(writer, 40)
         stream = writer._staged.progress.stream
         assert stream is not None
         for future in list(stream._under_way.values()):
@@ -143,8 +149,7 @@ class TestStreams:
     def test_what_is_written_again_is_sent_again(self, bucket: Bucket) -> None:
         volume = bucket.volume()
         writer = volume.open_write('f', create=True)
-        for number in range(32):
-            writer.write(number * MIB, PIECE)
+        write_pieces(writer, 32)
         writer.write(5, b'again')
         writer.write(20 * MIB, b'and again')
         writer.truncate(30 * MIB)
@@ -158,8 +163,7 @@ class TestStreams:
         volume = bucket.volume()
         bucket.backend.fail('upload.send', StorageIOError('broken'))
         writer = volume.open_write('f', create=True)
-        for number in range(40):
-            writer.write(number * MIB, PIECE)
+        write_pieces(writer, 40)
         writer.close()
         assert bucket.requests.stored['f'] == PIECE * 40
 
@@ -167,16 +171,14 @@ class TestStreams:
         volume = bucket.volume()
         bucket.backend.fail('begin_upload', StorageIOError('broken'))
         writer = volume.open_write('f', create=True)
-        for number in range(40):
-            writer.write(number * MIB, PIECE)
+        write_pieces(writer, 40)
         writer.close()
         assert bucket.requests.stored['f'] == PIECE * 40
 
     def test_an_exception_leaves_no_parts(self, bucket: Bucket) -> None:
         volume = bucket.volume()
         writer = volume.replace('f')
-        for number in range(40):
-            writer.write(number * MIB, PIECE)
+        write_pieces(writer, 40)
         writer.abort()
         assert bucket.requests.uploads == {}
         assert bucket.requests.stored == {}
@@ -185,8 +187,7 @@ class TestStreams:
     def test_parts_of_a_process_that_is_gone_are_aborted_by_the_next(self, bucket: Bucket) -> None:
         volume = bucket.volume()
         writer = volume.replace('f')
-        for number in range(40):
-            writer.write(number * MIB, PIECE)
+        write_pieces(writer, 40)
         stream = writer._staged.progress.stream
         assert stream is not None
         assert stream._upload.result(WAIT_S) is not None
@@ -198,8 +199,7 @@ class TestStreams:
     def test_a_file_that_was_renamed_while_it_was_written_arrives_under_its_new_name(self, bucket: Bucket) -> None:
         volume = bucket.volume()
         writer = volume.open_write('f', create=True)
-        for number in range(40):
-            writer.write(number * MIB, PIECE)
+        write_pieces(writer, 40)
         volume.rename('f', 'g')
         writer.close()
         assert list(bucket.requests.stored) == ['g']
