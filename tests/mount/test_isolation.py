@@ -87,7 +87,9 @@ def soon(tree: Mounted, script: str, limit_s: float = SOON_S) -> str:
 
 def assert_others_are_served(tree: Mounted) -> None:
     assert soon(tree, 'ls -la').count('\n') == 7
-    assert soon(tree, 'df -a >/dev/null; stat -f memory >/dev/null; echo x > memory/f; cat memory/f') == 'x\n'
+    # df looks at what else is mounted on the machine too, which may be dead.
+    assert soon(tree, 'df -a >/dev/null 2>&1 || test $? = 1') == ''
+    assert soon(tree, 'stat -f memory >/dev/null; echo x > memory/f; cat memory/f') == 'x\n'
     assert soon(tree, 'cat local/f; echo y > local/g; rm local/g') == 'f'
     assert soon(tree, 'echo z > well/f; cat well/f', 5 * SOON_S) == 'z\n'
 

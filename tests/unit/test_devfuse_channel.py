@@ -211,6 +211,27 @@ def test_the_end_of_the_connection_ends_serve(kernel: Kernel) -> None:
     assert not kernel.errors
 
 
+@pytest.mark.parametrize(('number', 'raised'), [(errno.ENODEV, []), (errno.ECONNABORTED, []), (errno.EIO, [errno.EIO])])
+def test_unmounting_ends_serve_wherever_it_finds_a_reader_and_other_errors_come_out(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, number: int, raised: list[int]
+) -> None:
+    over = threading.Event()
+    readv = os.readv
+
+    def read(descriptor: int, buffers: list[bytearray]) -> int:
+        length = readv(descriptor, buffers)
+        if over.is_set():
+            raise OSError(number, os.strerror(number))
+        return length
+
+    monkeypatch.setattr(os, 'readv', read)
+    kernel.connect(lambda _: None)
+    over.set()
+    kernel.hang_up()  # wakes both readers
+    kernel.wait_for_end()
+    assert [error.errno for error in kernel.errors if isinstance(error, OSError)] == raised
+
+
 def test_close_ends_serve_at_once_and_later_requests_find_nobody(kernel: Kernel) -> None:
     kernel.connect(lambda request: pytest.fail('dispatched'))
     kernel.transport.close()

@@ -28,13 +28,16 @@ _BUFFER_BYTES = MAX_WRITE_BYTES + 4096
 # fs/fuse/dev.c: EINTR and EAGAIN read nothing, ENOENT is a request that was interrupted while it was handed over.
 _READ_AGAIN = frozenset({errno.EINTR, errno.EAGAIN, errno.ENOENT})
 
+# fs/fuse/dev.c: unmounted, before a read or while a request was being handed over; the latter also when aborted.
+_OVER = frozenset({errno.ENODEV, errno.ECONNABORTED})
+
 # A write finds its request interrupted or its inode unknown (ENOENT), or everything unmounted.
 _GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENOTCONN})
 
 
 def _has_ended(error: OSError) -> bool:
     """Whether a read failed because all is over; False means to read again. Raises what is neither."""
-    if error.errno == errno.ENODEV:
+    if error.errno in _OVER:
         return True
     if error.errno in _READ_AGAIN:
         return False
