@@ -83,7 +83,16 @@ class Volume:
         self._neighbours = Neighbours(self._fetcher, self._entries)
         self._staging = staging
         self.clock = clock
-        self._changes = Changes(definition, backend, self._entries, staging, clock, journal, self._reader, self.find)
+        self._changes = Changes(
+            definition,
+            backend,
+            self._entries,
+            staging,
+            clock,
+            journal,
+            self._reader,
+            lambda path: self.find(path, timed=False),
+        )
         self._files = self._changes.files
         self._commits = self._changes.commits
 

@@ -17,7 +17,7 @@ from genro_storage.cli.text import age, shown, size
 
 #: Into a file or a pipe, nothing is folded.
 _ENDLESS = 100_000
-_KINDS = {'put': 'file', 'remove': 'removal', 'move': 'rename', 'upload': 'parts'}
+_KINDS = {'put': 'file', 'remove': 'removal', 'move': 'rename', 'rename': 'rename', 'upload': 'parts'}
 _STYLES = {'waiting': '', 'failed': 'yellow', 'parked': 'red', 'damaged': 'red', 'not configured': 'red'}
 
 

@@ -49,7 +49,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
         intent = self.waiting.intent
         if intent is None:
             return str(self.waiting.record)
-        moved = f' to {intent.target}' if intent.kind == 'move' else ''
+        moved = f' to {intent.target}' if intent.target else ''
         return f'{intent.mount}:{intent.path}{moved}'
 
     @property

@@ -45,7 +45,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
             return False
         if not self.destination and intent.mount != self.mount:
             return False
-        moves = intent.kind == 'move' and paths.is_within(intent.target, self.path)
+        moves = bool(intent.target) and paths.is_within(intent.target, self.path)
         return intent.kind != 'upload' and (moves or paths.is_within(intent.path, self.path))
 
 

@@ -211,7 +211,7 @@ def read_intent(path: Path) -> Intent:
     intent = decode_intent(path.read_bytes())
     if intent.id != path.stem:
         raise DamagedRecordError(f'it calls itself {intent.id!r}')
-    if intent.kind in {'upload', 'remove'}:
+    if intent.kind in {'upload', 'remove', 'rename'}:
         return intent
     data = path.with_suffix(DATA)
     try:

@@ -31,12 +31,13 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something that is to be done at the destination, whatever becomes of this process.
 
     ``put``: the data are to become the file at ``path``. ``remove``: the version ``expected`` at ``path`` is to go, and
-    with it the puts in ``after``. ``move``: ``path`` is to become ``target``; the data are the
-    plan. ``upload``: a multipart upload that was begun, to be aborted unless somebody completes it.
+    with it the puts in ``after``. ``move``: the directory ``path`` is to become ``target``; the data are the plan.
+    ``rename``: the file ``path``, of ``size_bytes`` and in the version ``expected``, is to become ``target``, in place
+    of the puts in ``after``. ``upload``: a multipart upload that was begun, to be aborted unless somebody completes it.
     """
 
     id: str
-    kind: Literal['put', 'remove', 'move', 'upload']
+    kind: Literal['put', 'remove', 'move', 'rename', 'upload']
     #: The mount's name, for people only: where the data go is said by the destination of the journal.
     mount: str
     path: str
@@ -57,7 +58,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Not sent by itself, only on request: whoever wrote it was told that it failed.
     parked: bool = False
 
-    # move
+    # move, rename
     target: str = ''
     phase: Literal['copying', 'removing'] = 'copying'
 

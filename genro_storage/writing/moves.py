@@ -1,21 +1,22 @@
 """Renames, with the files under change that they concern.
 
 Owns that a file which is nowhere yet but here only changes its name, that all others are committed first and stay open
-under their new one, and that a directory which moves by copies and removals arrives as a whole or not at all: a journal
-says how far it is, and who finds that after a crash ends it.
+under their new one, and that what moves by copies and removals arrives as a whole or not at all: a journal says how far
+it is, and who finds that after a crash ends it.
 
 Threads: safe; the files concerned are kept from being committed meanwhile (docs/concurrency.md).
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import msgspec
 
 from genro_storage import paths
 from genro_storage.backends.base import ABSENT, Backend, Move, MovesInSteps
 from genro_storage.cache.entries import EntryCache, Known
+from genro_storage.entry import Entry, Extent
 from genro_storage.errors import (
     StorageError,
     StorageIsADirectoryError,
@@ -29,6 +30,7 @@ from genro_storage.writing.commits import Commits
 from genro_storage.writing.journal import Held, Journal
 from genro_storage.writing.journal_records import Intent, new_id
 from genro_storage.writing.shared import SharedFiles
+from genro_storage.writing.snapshot import steps
 from genro_storage.writing.staging import StagedFile
 
 log = logging.getLogger(__name__)
@@ -52,7 +54,7 @@ class Moves:
         clock: Clock,
         find: Callable[[str], Known],
     ) -> None:
-        """find: what is at a path, with what is under change."""
+        """find: what is at a path, with what is under change; its time need not be known."""
         self._name = name
         self._backend = backend
         self._files = files
@@ -81,6 +83,25 @@ class Moves:
         """Raise StorageNotEmptyError if files under change are below: the backend may find the directory empty."""
         if self._files.are_below(directory):
             raise StorageNotEmptyError(f'{self._name}:{directory} is not empty: a file in it is open')
+
+    def recover_rename(self, held: Held) -> bool:
+        """End the rename of a file that a process which is gone has left; whether it has its new name.
+
+        What is there then is what was moved. Else nothing has happened. The caller drops the intent. Raises what makes
+        that impossible now.
+        """
+        intent = held.intent
+        here, there = self._stored(intent.path), self._stored(intent.target)
+        is_unchanged = here is not None and _is(here, intent.expected)
+        arrived = there is not None and there.is_file and there.size_bytes == intent.size_bytes
+        if arrived and here is not None:
+            arrived = _is(there, intent.expected) or (is_unchanged and self._are_equal(intent))
+        if arrived and is_unchanged:
+            self._backend.remove_file(intent.path, seen=True)
+        outcome = 'completed' if arrived else 'it had not begun'
+        log.warning('%s: renaming %r to %r was interrupted; %s', self._name, intent.path, intent.target, outcome)
+        self._forget(intent.path, intent.target)
+        return arrived
 
     def recover(self, held: Held) -> None:
         """End a move that a process which is gone has left. Raises what makes that impossible now."""
@@ -137,12 +158,16 @@ class Moves:
         # Who had nobody that holds it open has gone from the table with its commit.
         moving = [staged for staged in moving if self._files.find(staged.path) is staged]
         current = [self._commits.is_current(staged) for staged in moving]
-        try:
-            self._move(source, target)
-        finally:
-            self._forget(source, target)
-        for staged in replaced:
-            self._commits.forget(staged)
+        with self._noted(source, target, replaced) as is_directory:
+            try:
+                if is_directory:
+                    self._move_directory(source, target)
+                else:
+                    self._backend.rename(source, target)
+            finally:
+                self._forget(source, target)
+            for staged in replaced:
+                self._commits.forget(staged)
         for staged, rebased in zip(moving, current, strict=True):
             self._files.move(staged, target + staged.path.removeprefix(source))
             # If nobody can say now, the next commit will find out.
@@ -150,15 +175,42 @@ class Moves:
                 if rebased:
                     self._commits.rebase(staged)
 
-    def _move(self, source: str, target: str) -> None:
-        if (
-            self._journal is None
-            or not (self._backend.capabilities.moves_in_steps and isinstance(self._backend, MovesInSteps))
-            or self._entries.has_file(source)
-            or not self._backend.stat(source).is_directory
-        ):
-            self._backend.rename(source, target)
+    @contextmanager
+    def _noted(self, source: str, target: str, replaced: Sequence[StagedFile]) -> Iterator[bool]:
+        """Note the rename of a file that takes several steps while it happens; whether it is one of a directory.
+
+        What it replaces is to be forgotten inside.
+        """
+        moved = self._find(source).entry if self._journal is not None and self._moves_in_steps else None
+        if self._journal is None or moved is None or moved.is_directory:
+            yield moved is not None
             return
+        now_ns = self._clock.time_ns()
+        intent = Intent(
+            id=new_id(now_ns),
+            kind='rename',
+            mount=self._name,
+            path=source,
+            target=target,
+            created_ns=now_ns,
+            size_bytes=moved.size_bytes,
+            expected=moved.version.tag if moved.version is not None else None,
+            after=tuple(each.held.intent.id for file in replaced for each in file.progress.promises),
+        )
+        held = self._journal.add(intent)
+        try:
+            yield False
+        except StorageError:
+            self._journal.drop(held)  # who asked is told, and looks
+            raise
+        self._journal.drop(held)
+
+    @property
+    def _moves_in_steps(self) -> bool:
+        return self._backend.capabilities.moves_in_steps and isinstance(self._backend, MovesInSteps)
+
+    def _move_directory(self, source: str, target: str) -> None:
+        assert isinstance(self._backend, MovesInSteps) and self._journal is not None  # noqa: S101, PT018 - seen before
         moves = self._backend.plan_move(source, target)
         now_ns = self._clock.time_ns()
         intent = Intent(id=new_id(now_ns), kind='move', mount=self._name, path=source, target=target, created_ns=now_ns)
@@ -175,9 +227,28 @@ class Moves:
         self._backend.remove_planned(source, target, moves)
         self._journal.drop(held)
 
+    def _stored(self, path: str) -> Entry | None:
+        try:
+            return self._backend.stat(path)
+        except (StorageNotFoundError, StorageNotADirectoryError):
+            return None
+
+    def _are_equal(self, intent: Intent) -> bool:
+        """Whether two files of the same size have the same bytes: the tag of a copy may be another."""
+        return all(
+            self._backend.read_range(intent.path, step.offset, step.size_bytes, None)
+            == self._backend.read_range(intent.target, step.offset, step.size_bytes, None)
+            for step in steps(Extent(0, intent.size_bytes))
+        )
+
     def _forget(self, source: str, target: str) -> None:
         self._entries.forget(source)
         self._entries.forget(target)
+
+
+def _is(entry: Entry | None, tag: str | None) -> bool:
+    """Whether a file is in a version that was noted, if one was."""
+    return entry is not None and entry.version is not None and tag in {None, entry.version.tag}
 
 
 def _is_unstored(staged: StagedFile) -> bool:

@@ -201,7 +201,9 @@ class Recovery:
             if intent.kind == 'move':
                 self._moves.recover(held)
                 return
-            if intent.kind == 'remove':
+            if intent.kind == 'rename':
+                self._end_rename(held)
+            elif intent.kind == 'remove':
                 self._remove(held)
             elif isinstance(self._backend, UploadsInParts):
                 self._backend.abort_upload(intent.path, intent.token)
@@ -219,6 +221,18 @@ class Recovery:
                 self._backend.remove_file(path)
         for earlier in superseded:
             self._journal.drop(earlier)
+
+    def _end_rename(self, held: Held) -> None:
+        """What was acknowledged of the file in whose place another came is gone with it, or waits as before."""
+        superseded = self._superseded_by(held)
+        if self._moves.recover_rename(held):
+            for earlier in superseded:
+                self._journal.drop(earlier)
+            return
+        hidden = {name for earlier in superseded for name in earlier.intent.after}
+        for earlier in superseded:
+            if earlier.intent.id not in hidden:
+                self._show(earlier)
 
     def _has_arrived(self, held: Held) -> bool:
         with closing(self._recovered(held)) as staged:

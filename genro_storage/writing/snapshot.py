@@ -150,6 +150,15 @@ class Snapshot:
         finally:
             base.release()
 
+    def read_here(self, wanted: Extent) -> list[tuple[Extent, bytes]]:
+        """Of these bytes, those that are not missing."""
+        with self._lock:
+            content = self._open_content()
+            here = Extents([wanted])
+            for extent in self.missing.within(wanted):
+                here.remove(extent.offset, extent.size_bytes)
+        return [(extent, content.read(extent.offset, extent.size_bytes)) for extent in here]
+
     def fileno(self) -> int:
         """See Source: the descriptor of a file that begins with the whole snapshot, and may go on behind its end.
 

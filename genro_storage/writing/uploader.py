@@ -12,8 +12,14 @@ import socket
 from collections.abc import Sequence
 
 from genro_storage.backends.base import ABSENT, Backend, PartUpload, UploadsInParts
-from genro_storage.entry import Entry, Version
-from genro_storage.errors import StorageError, StorageExistsError, StorageNotFoundError, StorageUnsupportedError
+from genro_storage.entry import Entry, Extent, Version
+from genro_storage.errors import (
+    StorageConflictError,
+    StorageError,
+    StorageExistsError,
+    StorageNotFoundError,
+    StorageUnsupportedError,
+)
 from genro_storage.paths import NAME_MAX_BYTES, encode
 from genro_storage.runtime import Clock, WorkerPool
 from genro_storage.writing.extents import Extents
@@ -116,7 +122,7 @@ class Uploader:
             return kept
 
     def recognise(self, path: str, candidates: Sequence[Snapshot]) -> tuple[Entry, Snapshot] | None:
-        """What is at a path and which of these snapshots it is, byte for byte; None if it is none of them."""
+        """What is at a path and which of these snapshots it is, byte for byte as far as can be told, if any."""
         try:
             entry = self._backend.stat(path)
         except StorageNotFoundError:
@@ -162,12 +168,20 @@ class Uploader:
         return upload.complete(len(parts), snapshot.expected)
 
     def _is_equal(self, path: str, entry: Entry, snapshot: Snapshot) -> bool:
+        """Of bytes in a base that has gone nobody can tell any more; then what was written decides, if anything was."""
+        compared_bytes = 0
         for offset in range(0, snapshot.size_bytes, _COMPARED_BYTES):
-            size_bytes = min(_COMPARED_BYTES, snapshot.size_bytes - offset)
-            theirs = self._backend.read_range(path, offset, size_bytes, entry.version)
-            if theirs != snapshot.read(offset, size_bytes):
-                return False
-        return True
+            step = Extent(offset, min(_COMPARED_BYTES, snapshot.size_bytes - offset))
+            theirs = self._backend.read_range(path, step.offset, step.size_bytes, entry.version)
+            try:
+                ours = [(step, snapshot.read(step.offset, step.size_bytes))]
+            except StorageConflictError:
+                ours = snapshot.read_here(step)
+            for extent, data in ours:
+                if theirs[extent.offset - offset : extent.end - offset] != data:
+                    return False
+                compared_bytes += len(data)
+        return compared_bytes > 0 or not snapshot.size_bytes
 
 
 def conflict_name(path: str, host: str, time_ns: int) -> str:

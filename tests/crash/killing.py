@@ -170,14 +170,7 @@ def is_unknown(key: str, steps: Sequence[str]) -> bool:
 def allowed_after(manifest: Manifest, program: Sequence[Step], states: Sequence[State]) -> list[State]:
     """The states that what a writer was told allows: it has done all, or what it was at is done or not."""
     done = manifest.acknowledged
-    allowed = list(states[done : done + 2])
-    under_way = program[done] if done < len(program) else ['nothing']
-    if under_way[0] == 'rename' and under_way[1] in allowed[0].files:
-        # A single file's rename, which S3 has only as a copy and a removal: between the two.
-        before, after = allowed
-        both = {**before.files, under_way[2]: after.files[under_way[2]]}
-        allowed.append(State(both, before.directories | after.directories))
-    return allowed
+    return list(states[done : done + 2])
 
 
 def check(found: State, allowed: Sequence[State]) -> None:

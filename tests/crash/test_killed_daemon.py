@@ -86,17 +86,27 @@ MOVED_PENDING: list[Step] = [
     ['write', 'u/a/new', 22, 10],
 ]
 THERE = [('there', 23, 600_000)]
+#: Files that the server has, one over the other, of which something newer waits.
+REPLACED: list[Step] = [
+    ['rename', 'first', 'there'],
+    ['write', 'there', 27, 1000],
+    ['rename', 'second', 'there'],
+    ['write', 'second', 28, 10],
+]
+THREE = [*THERE, ('first', 29, 600_000), ('second', 30, 0)]
 
 CLOSE = {
     'small files': Scenario(SMALL, before=THERE),
     'fsync in the middle': Scenario(SYNCED, before=THERE),
     'saved by rename': Scenario(SAVED, before=THERE),
+    'replaced by rename': Scenario(REPLACED, before=THREE),
 }
 WRITEBACK = {
     'small files': Scenario(SMALL, AT_ONCE, THERE),
     'fsync in the middle': Scenario(SYNCED, SOON, THERE),
     'saved by rename': Scenario(SAVED, SOON, THERE),
     'saved by rename at once': Scenario(SAVED, AT_ONCE, THERE),
+    'replaced by rename': Scenario(REPLACED, SOON, THREE),
     'rewritten while pending': Scenario(REWRITTEN, SOON, THERE),
     'unlinked while pending': Scenario(UNLINKED, SOON, THERE),
     'all of the mount synced': Scenario([*REWRITTEN, ['sync'], *SAVED, ['sync']], NOT_YET, THERE),

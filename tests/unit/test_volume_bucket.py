@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,10 @@ MOVED = {f'new/{name}': name.encode() for name in NAMES}
 
 class Killed(BaseException):
     """In place of the end of the process."""
+
+
+def killed(*_: object, **__: object) -> None:
+    raise Killed
 
 
 class Bucket:
@@ -269,6 +274,23 @@ class TestLargeFiles:
         assert bucket.requests.stored['f'] == expected
         assert bucket.left() == []
 
+    @pytest.mark.parametrize('theirs', [False, True])
+    def test_what_had_arrived_of_a_large_file_is_recognised_by_what_was_written_of_it(
+        self, bucket: Bucket, *, theirs: bool
+    ) -> None:
+        bucket.durability = Durability.WRITEBACK
+        bucket.requests.stored['f'] = PIECE * 64
+        writer = bucket.volume().open_write('f', create=False)
+        writer.write(33 * MIB, b'changed')
+        writer.close()
+        there = bytearray(PIECE * 64)
+        there[33 * MIB : 33 * MIB + 7] = b'by them' if theirs else b'changed'
+        bucket.requests.stored['f'] = bytes(there)  # and the version before it is gone
+        with pytest.raises(StorageConflictError) if theirs else nullcontext():
+            bucket.recovered()
+        assert bucket.requests.stored == {'f': bytes(there)}
+        assert bool(bucket.left()) == theirs
+
     def test_a_file_that_is_removed_while_it_is_open_can_be_read_to_its_end(self, bucket: Bucket) -> None:
         bucket.requests.stored['f'] = PIECE * 3
         volume = bucket.volume()
@@ -317,6 +339,38 @@ class TestDirectories:
             volume.rename('d', 'new')
         bucket.recovered()
         assert self.files(bucket) == MOVED
+        assert bucket.left() == []
+
+    @pytest.mark.parametrize('step', ['before it', 'copied', 'done'])
+    def test_a_rename_over_a_file_that_waits_is_made_or_not_when_it_was_interrupted(
+        self, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, step: str
+    ) -> None:
+        bucket.durability = Durability.WRITEBACK
+        bucket.requests.stored.update({'one': b'moved', 'other': b'old'})
+        volume = bucket.volume()
+        write(volume, 'other', b'acknowledged')
+        with monkeypatch.context() as patched:
+            if step == 'copied':
+                patched.setattr(bucket.requests, 'remove', killed)
+            else:
+                bucket.backend.fail('rename', Killed(), after=step == 'done')  # type: ignore[arg-type]
+            with pytest.raises(Killed):
+                volume.rename('one', 'other')
+        bucket.recovered()
+        not_made, made = {'one': b'moved', 'other': b'acknowledged'}, {'other': b'moved'}
+        assert self.files(bucket) == (not_made if step == 'before it' else made)
+        assert bucket.left() == []
+
+    def test_a_rename_that_fails_leaves_what_waits_as_it_was(self, bucket: Bucket) -> None:
+        bucket.durability = Durability.WRITEBACK
+        bucket.requests.stored.update({'one': b'moved', 'other': b'old'})
+        volume = bucket.volume()
+        write(volume, 'other', b'acknowledged')
+        bucket.backend.fail('rename', StorageIOError('refused'))
+        with pytest.raises(StorageIOError):
+            volume.rename('one', 'other')
+        volume.sync('')
+        assert self.files(bucket) == {'one': b'moved', 'other': b'acknowledged'}
         assert bucket.left() == []
 
     def test_what_others_have_changed_since_is_kept_by_both(self, bucket: Bucket) -> None:
