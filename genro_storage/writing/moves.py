@@ -92,7 +92,8 @@ class Moves:
         """
         intent = held.intent
         here, there = self._stored(intent.path), self._stored(intent.target)
-        is_unchanged = here is not None and _is(here, intent.expected)
+        # Of a file that was open no version is noted; then its bytes alone say what the other one is.
+        is_unchanged = here is not None and (intent.expected is None or _is(here, intent.expected))
         arrived = there is not None and there.is_file and there.size_bytes == intent.size_bytes
         if arrived and here is not None:
             arrived = _is(there, intent.expected) or (is_unchanged and self._are_equal(intent))
@@ -247,8 +248,8 @@ class Moves:
 
 
 def _is(entry: Entry | None, tag: str | None) -> bool:
-    """Whether a file is in a version that was noted, if one was."""
-    return entry is not None and entry.version is not None and tag in {None, entry.version.tag}
+    """Whether a file is in a version that was noted."""
+    return entry is not None and entry.version is not None and entry.version.tag == tag
 
 
 def _is_unstored(staged: StagedFile) -> bool:

@@ -361,6 +361,19 @@ class TestDirectories:
         assert self.files(bucket) == (not_made if step == 'before it' else made)
         assert bucket.left() == []
 
+    def test_a_rename_of_an_open_file_that_had_not_begun_removes_nothing(self, bucket: Bucket) -> None:
+        stored = {'one': b'moved', 'other': b'other'}  # as long as each other
+        bucket.requests.stored.update(stored)
+        volume = bucket.volume()
+        writer = volume.open_write('one', create=False)
+        bucket.backend.fail('rename', Killed())  # type: ignore[arg-type]
+        with pytest.raises(Killed):
+            volume.rename('one', 'other')
+        writer.abort()
+        bucket.recovered()
+        assert self.files(bucket) == stored
+        assert bucket.left() == []
+
     def test_a_rename_that_fails_leaves_what_waits_as_it_was(self, bucket: Bucket) -> None:
         bucket.durability = Durability.WRITEBACK
         bucket.requests.stored.update({'one': b'moved', 'other': b'old'})
