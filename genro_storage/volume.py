@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from genro_storage import paths
-from genro_storage.backends.base import ABSENT, Backend, Expected, OpensDescriptors, Prepares
+from genro_storage.backends.base import ABSENT, Backend, Expected, HoldsBack, OpensDescriptors, Prepares
 from genro_storage.cache.blocks import BlockCache
 from genro_storage.cache.entries import EntryCache, Known
 from genro_storage.config import Definition, Permissions
@@ -290,7 +290,12 @@ class Volume:
         self._changes.sync(path)
 
     def retry_parked(self, path: str) -> None:
-        """Try again to commit what was refused to somebody at or below a path, and kept. Raises the first failure."""
+        """Try again to commit what was refused to somebody at or below a path, and kept. Raises the first failure.
+
+        Whoever asks for that may know that the backend is back: it is asked, whatever it did before.
+        """
+        if isinstance(self.backend, HoldsBack):
+            self.backend.ask_again()
         self._changes.retry_parked(path)
 
     # Changing names

@@ -152,6 +152,14 @@ class Prepares(Protocol):
 
 
 @runtime_checkable
+class HoldsBack(Protocol):
+    """A backend that is not asked for a while when it did not answer."""
+
+    def ask_again(self) -> None:
+        """Ask it from now on: somebody wants that who may know that it is back."""
+
+
+@runtime_checkable
 class OpensDescriptors(Protocol):
     """A backend whose files are files of this machine: who reads one holds it, whatever happens to its name."""
 

@@ -48,6 +48,10 @@ class CircuitBreaker:
             self._open_until = None
             self._trying = False
 
+    def close(self) -> None:
+        """Somebody who may know that the backend is back wants it asked, now and as if nothing had failed."""
+        self.succeeded()
+
     def left_open(self) -> None:
         """The caller was stopped before it knew: somebody else may try."""
         with self._lock:

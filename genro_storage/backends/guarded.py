@@ -168,6 +168,10 @@ class GuardedBackend:
         if isinstance(self._inner, Prepares):
             self._inner.prepare()
 
+    def ask_again(self) -> None:
+        """See HoldsBack."""
+        self._breaker.close()
+
     def close(self) -> None:
         """See Backend."""
         self._inner.close()

@@ -6,6 +6,7 @@ from genro_storage.backends.base import (
     ABSENT,
     Backend,
     Capabilities,
+    HoldsBack,
     InterruptedReadError,
     MovesInSteps,
     PartUpload,
@@ -183,6 +184,17 @@ def test_backend_that_is_back_works_again_after_the_pause(guarded: Guarded) -> N
     guarded.clock.advance(2 * FIRST_PAUSE_S)
     assert guarded.backend.stat('file').size_bytes == 10
     guarded.backend.remove_file('file')
+
+
+def test_backend_that_is_wanted_again_is_asked_at_once(guarded: Guarded) -> None:
+    guarded.faulty.fail_always('remove_file', UNREACHABLE)
+    for _ in range(THRESHOLD):
+        with pytest.raises(StorageUnavailableError):
+            guarded.backend.remove_file('file')
+    guarded.faulty.heal()
+    assert isinstance(guarded.backend, HoldsBack)
+    guarded.backend.ask_again()
+    assert guarded.backend.stat('file').size_bytes == 10
 
 
 def test_only_one_caller_tries_after_the_pause() -> None:

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from genro_storage.backends.base import Backend
+from genro_storage.backends.breaker import THRESHOLD
+from genro_storage.backends.guarded import GuardedBackend
 from genro_storage.config.definitions import Durability
-from genro_storage.errors import StorageConflictError, StorageIOError
+from genro_storage.errors import StorageConflictError, StorageIOError, StorageUnavailableError
 from genro_storage.testing import BytesSource
 from genro_storage.volume import Volume
 from tests.unit.volumes import WAIT_S, Remote, Thread, names, open_new
@@ -269,10 +272,10 @@ class TestNames:
 class TestTheNextProcess:
     """What a process that is gone has acknowledged. It is gone once its journal is let go of, as at its end."""
 
-    def crash(self, remote: Remote) -> Volume:
+    def crash(self, remote: Remote, backend: Backend | None = None) -> Volume:
         assert remote.volume._changes.journal is not None
         remote.volume._changes.journal.close()
-        remote.volume = remote.another_volume()
+        remote.volume = remote.another_volume(backend)
         return remote.volume
 
     def test_shows_and_uploads_it(self, remote: Remote) -> None:
@@ -342,6 +345,23 @@ class TestTheNextProcess:
         volume.retry_parked('')
         assert remote.content('f') == b'parked'
         assert remote.kept() == []
+
+    def test_asks_for_what_was_parked_a_backend_that_was_given_up(self, remote: Remote) -> None:
+        remote.definition = type(remote.definition)(name='m')
+        self.crash(remote)
+        remote.backend.fail('put', BROKEN)
+        with pytest.raises(StorageIOError):
+            remote.write('f', b'parked')
+        guarded = GuardedBackend(remote.backend, remote.clock, 30, remote.clock.advance)
+        volume = self.crash(remote, guarded)
+        remote.backend.fail_always('remove_file', StorageUnavailableError('connection refused'))
+        for _ in range(THRESHOLD):
+            with pytest.raises(StorageUnavailableError, match='refused'):
+                guarded.remove_file('other')
+        with pytest.raises(StorageUnavailableError, match='did not answer lately'):
+            guarded.remove_file('other')
+        volume.retry_parked('')
+        assert remote.content('f') == b'parked'
 
     def test_completes_a_removal_that_had_begun(self, remote: Remote) -> None:
         remote.put('f', b'old')

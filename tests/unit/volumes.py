@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from genro_storage.backends.base import Capabilities
+from genro_storage.backends.base import Backend, Capabilities
 from genro_storage.backends.memory import MemoryBackend
 from genro_storage.cache.memory import MemoryBlockCache
 from genro_storage.config import MemoryDefinition
@@ -36,10 +36,10 @@ class Remote:
         self.cache = MemoryBlockCache(64 << 20)
         self.volume = self.another_volume()
 
-    def another_volume(self) -> Volume:
-        """The same mount, as another process has it, or the next one."""
+    def another_volume(self, backend: Backend | None = None) -> Volume:
+        """The same mount, as another process has it, or the next one; over this backend if not over its own."""
         journal = Journal(self.root, self.backend.destination, self.clock, self.folder / 'state')
-        return Volume(self.definition, self.backend, self.cache, self.staging, self.clock, journal)
+        return Volume(self.definition, backend or self.backend, self.cache, self.staging, self.clock, journal)
 
     def put(self, path: str, data: bytes) -> None:
         """Store a file as somebody else would."""
