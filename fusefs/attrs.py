@@ -13,7 +13,7 @@ import msgspec
 from fusefs.ops import Attributes
 from genro_storage import paths
 from genro_storage.config import Definition, Permissions
-from genro_storage.entry import Entry
+from genro_storage.entry import Entry, Kind
 
 BLOCK_BYTES = 512
 
@@ -59,6 +59,23 @@ def of_entry(entry: Entry, ino: int, owner: Ownership, started_ns: int) -> Attri
     else:
         mode, size_bytes, nlink = stat.S_IFREG | owner.file_mode, entry.size_bytes, 1
         mtime_ns = entry.mtime_ns
+    stored = entry.attributes
+    if stored is None:
+        return _attributes(ino, mode, size_bytes, nlink, owner, mtime_ns)
+    if stored.mode is not None:
+        kind = stat.S_IFMT(stored.mode) if entry.kind is Kind.OTHER else stat.S_IFMT(mode)
+        mode = kind | stat.S_IMODE(stored.mode)
+    mtime_ns = mtime_ns if stored.mtime_ns is None else stored.mtime_ns
+    found = _attributes(ino, mode, size_bytes, nlink, owner, mtime_ns)
+    found.uid = owner.uid if stored.uid is None else stored.uid
+    found.gid = owner.gid if stored.gid is None else stored.gid
+    found.atime_ns = found.atime_ns if stored.atime_ns is None else stored.atime_ns
+    found.ctime_ns = found.ctime_ns if stored.ctime_ns is None else stored.ctime_ns
+    found.rdev = stored.rdev or 0
+    return found
+
+
+def _attributes(ino: int, mode: int, size_bytes: int, nlink: int, owner: Ownership, mtime_ns: int) -> Attributes:
     return Attributes(
         ino=ino,
         mode=mode,

@@ -7,10 +7,12 @@ under way, held for dictionary operations only.
 import errno
 import logging
 import os
+import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 from fusefs import ops
 from fusefs.errnos import errno_of
@@ -25,8 +27,10 @@ log = logging.getLogger(__name__)
 TRIED_FIRST = (
     ops.Lookup,
     ops.Getattr,
+    ops.Statx,
     ops.Read,
     ops.Write,
+    ops.Lseek,
     ops.Release,
     ops.Opendir,
     ops.Readdir,
@@ -39,7 +43,9 @@ TRIED_FIRST = (
 INTERRUPTIBLE = (
     ops.Lookup,
     ops.Getattr,
+    ops.Statx,
     ops.Read,
+    ops.Lseek,
     ops.Opendir,
     ops.Readdir,
     ops.Open,
@@ -48,8 +54,13 @@ INTERRUPTIBLE = (
     ops.Listxattr,
     ops.Statfs,
 )
+#: These mean: now. They are typed (Ctrl-C, Ctrl-\\), and the kernel adds SIGKILL to whatever will end a program
+#: (complete_signal in kernel/signal.c). Whoever handles another one goes on after it, and had better know the outcome.
+ENDING = sum(1 << number - 1 for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL))
 #: A failure of these is about data that somebody wrote; an errno alone does not say what became of them.
 COMMITTING = (ops.Flush, ops.Fsync, ops.Release)
+
+PF_EXITING = 0x4  # linux/sched.h
 
 #: How many interrupts to remember that came before their request was on the table; that takes milliseconds.
 EARLY_INTERRUPTS = 256
@@ -104,12 +115,16 @@ class Dispatcher:
         if isinstance(request, ops.Write):
             request.data = bytes(request.data)  # the buffer is the transport's, and used again at once
         with self._lock:
-            interrupted = request.unique in self._early and isinstance(request, INTERRUPTIBLE)
-            if not interrupted:
-                self._waiting[request.unique] = request
-        if interrupted:
-            self._answer(request, ops.Failure(errno.EINTR))
+            interrupted = request.unique in self._early
+            self._waiting[request.unique] = request
+        if interrupted and _may_leave(request):
+            if self._claim(request):
+                self._answer(request, ops.Failure(errno.EINTR))
             return
+        if isinstance(request, ops.Flush) and _was_killed(request.pid) and self._claim(request):
+            # The kernel closes the files of a killed program, which stays until it is answered. What was written is
+            # committed all the same, but there is nobody to be told.
+            self._answer(request, None)
         try:
             self._start(request, lambda: self._work(request))
         except Exception as error:  # noqa: BLE001 - see __call__
@@ -145,6 +160,8 @@ class Dispatcher:
         return pool
 
     def _work(self, request: ops.Request) -> None:
+        if not isinstance(request, COMMITTING) and not self._is_awaited(request):
+            return
         try:
             reply = self._operations[type(request)](request)
         except Exception as error:  # noqa: BLE001 - see __call__
@@ -153,6 +170,11 @@ class Dispatcher:
             self._answer(request, reply)
         else:
             self._take_back(request, reply)
+            self._tell_change(request)
+
+    def _is_awaited(self, request: ops.Request) -> bool:
+        with self._lock:
+            return request.unique in self._waiting
 
     def _claim(self, request: ops.Request) -> bool:
         """Take a request off the table, to answer it; False if an interrupt has answered it already."""
@@ -165,10 +187,30 @@ class Dispatcher:
             if request is None:
                 self._early.append(unique)
                 return
-            if not isinstance(request, INTERRUPTIBLE):
-                return  # changing something: then the answer is worth waiting for
-            del self._waiting[unique]
-        self._answer(request, ops.Failure(errno.EINTR))
+        if _may_leave(request) and self._claim(request):
+            self._answer(request, ops.Failure(errno.EINTR))
+
+    def _tell_change(self, request: ops.Request) -> None:
+        """Have the kernel look again at names that changed when nobody waited for it any more."""
+        if isinstance(request, (*INTERRUPTIBLE, *COMMITTING)):
+            return
+
+        def tell() -> None:
+            try:
+                for nodeid, name in _names(request):
+                    self._transport.notify_entry(nodeid, name)
+                    self._transport.notify_inode(nodeid, -1, 0)
+                self._transport.notify_inode(request.nodeid, -1, 0)
+                if (changed := _content(request)) is not None:
+                    self._transport.notify_inode(changed, 0, 0)
+            except OSError as error:
+                log.warning('the kernel could not be told of a change: %s', error.strerror)
+
+        try:
+            # It waits for the kernel's lock of a directory, which a request may hold that waits for this worker.
+            threading.Thread(target=tell, name='tell', daemon=True).start()
+        except RuntimeError as error:  # the system has no more threads
+            log.warning('the kernel is not told of a change: %s', error)
 
     def _answer(self, request: ops.Request, reply: ops.Reply) -> None:
         if not self._transport.answer(request, reply):
@@ -188,6 +230,9 @@ class Dispatcher:
         if number is None:
             log.error('%s failed in a way that nobody foresaw', type(request).__name__, exc_info=error)
             return ops.Failure(errno.EIO)
+        if number == errno.ENOSYS:
+            # The kernel takes it for the answer of all mounts, and never asks for such a thing again.
+            number = errno.EOPNOTSUPP
         if number in {errno.EIO, errno.ETIMEDOUT} or isinstance(request, COMMITTING):
             log.warning('%s: %s', type(request).__name__, error)
         return ops.Failure(number)
@@ -196,3 +241,50 @@ class Dispatcher:
 def _only_reads(request: ops.Request) -> bool:
     """Whether it is an open that changes nothing, which is tried first too."""
     return isinstance(request, ops.Open) and not request.flags & (os.O_ACCMODE | os.O_TRUNC)
+
+
+def _names(request: ops.Request) -> list[tuple[int, str]]:
+    """The names that a request changes, by their directories."""
+    if isinstance(request, ops.Rename):
+        return [(request.nodeid, request.name), (request.new_parent, request.new_name)]
+    if isinstance(request, ops.Create | ops.Mkdir | ops.Mknod | ops.Symlink | ops.Link | ops.Unlink | ops.Rmdir):
+        return [(request.nodeid, request.name)]
+    return []
+
+
+def _content(request: ops.Request) -> int | None:
+    """The inode of which a request changes bytes that the kernel may have in its pages."""
+    if isinstance(request, ops.CopyFileRange):
+        return request.out_nodeid
+    return request.nodeid if isinstance(request, ops.Fallocate) else None
+
+
+def _may_leave(request: ops.Request) -> bool:
+    """Whether somebody whom a signal has reached is to go at once: the result is dropped, or nobody will ask for it."""
+    return isinstance(request, INTERRUPTIBLE) or _is_ending(request.pid)
+
+
+def _is_ending(pid: int) -> bool:
+    """Whether a signal that means so waits for a thread. False where nobody can say (proc(5))."""
+    try:
+        status = Path(f'/proc/{pid}/status').read_text(errors='replace')
+    except OSError:
+        return False
+    masks = dict(line.split(':\t') for line in status.splitlines() if line.startswith(('Sig', 'ShdPnd')))
+    waiting = int(masks['SigPnd'], 16) | int(masks['ShdPnd'], 16)
+    return bool(waiting & ENDING & ~int(masks['SigBlk'], 16))
+
+
+def _was_killed(pid: int) -> bool:
+    """Whether a thread is that of a program which ends by a signal. False where nobody can say (proc(5))."""
+    try:
+        # A program that ends gives back its memory first. One that executes another has it while files are closed, and
+        # until that has ended nobody can read its stat: the kernel would wait for our answer, and we for the kernel.
+        if '\nVmSize:' in Path(f'/proc/{pid}/status').read_text(errors='replace'):
+            return False
+        status = Path(f'/proc/{pid}/stat').read_text(errors='replace')
+    except OSError:
+        return False
+    fields = status.rpartition(')')[2].split()  # from the third on, the state
+    flags, exit_code = int(fields[9 - 3]), int(fields[52 - 3])
+    return bool(flags & PF_EXITING and exit_code & 0x7F)

@@ -19,7 +19,7 @@ from fusefs.trees.base import Tree, refuse
 from fusefs.trees.descriptors import default_limit
 from fusefs.trees.local import LocalTree
 from fusefs.trees.local_file import is_read_only
-from fusefs.trees.synthetic import RootTree
+from fusefs.trees.synthetic import RootTree, status_of
 from fusefs.trees.volume import VolumeTree
 from genro_storage.config import LocalDefinition
 from genro_storage.manager import StorageManager
@@ -39,23 +39,11 @@ CHANGING = (
     ops.Rename,
     ops.Link,
     ops.Create,
+    ops.Tmpfile,
     ops.Flush,
     ops.Fsync,
     ops.Release,
 )
-
-
-def status_of(manager: StorageManager) -> dict[str, object]:
-    """What the root says of what is mounted: a genro_storage.mounted.TreeStatus without the process, as JSON has it."""
-    settings, used_bytes = manager.cache_usage()
-    volumes = [manager.volume(name) for name in manager.get_mount_names()]
-    return {
-        'mounts': [
-            {'name': volume.name, 'type': volume.definition.type, 'destination': volume.backend.destination}
-            for volume in volumes
-        ],
-        'cache': {'path': str(settings.path), 'limit_bytes': settings.disk_bytes, 'used_bytes': used_bytes},
-    }
 
 
 class _Thread(threading.local):
@@ -82,6 +70,7 @@ class FileSystem:
             ops.Lookup: self.lookup,
             ops.Forget: self.forget,
             ops.Getattr: self.getattr,
+            ops.Statx: self.getattr,
             ops.Setattr: self.setattr,
             ops.Readlink: self.readlink,
             ops.Symlink: self.symlink,
@@ -93,8 +82,12 @@ class FileSystem:
             ops.Link: self.link,
             ops.Open: self.open,
             ops.Create: self.create,
+            ops.Tmpfile: self.tmpfile,
             ops.Read: self.read,
             ops.Write: self.write,
+            ops.CopyFileRange: self.copy_file_range,
+            ops.Fallocate: self.fallocate,
+            ops.Lseek: self.lseek,
             ops.Flush: self.flush,
             ops.Fsync: self.fsync,
             ops.Release: self.release,
@@ -154,8 +147,8 @@ class FileSystem:
         """See ops.Forget."""
         self._forget(request.forgotten)
 
-    def getattr(self, request: ops.Getattr) -> ops.AttributesReply:
-        """See ops.Getattr."""
+    def getattr(self, request: ops.Getattr | ops.Statx) -> ops.AttributesReply:
+        """See ops.Getattr and ops.Statx."""
         inode = self.inodes.get(request.nodeid)
         return inode.tree.attributes(inode, self._file(request.fh))
 
@@ -232,6 +225,12 @@ class FileSystem:
         entry, file = parent.tree.create(parent, request)
         return ops.Created(entry, self._opened(file, request.flags))
 
+    def tmpfile(self, request: ops.Tmpfile) -> ops.Created:
+        """See ops.Tmpfile."""
+        parent = self.inodes.get(request.nodeid)
+        entry, file = parent.tree.create_nameless(parent, request)
+        return ops.Created(entry, self._opened(file, request.flags))
+
     def read(self, request: ops.Read) -> ops.Data:
         """See ops.Read."""
         return self.handles.file(request.fh).read(request.offset, request.size_bytes)
@@ -240,6 +239,23 @@ class FileSystem:
         """See ops.Write."""
         file = self.handles.file(request.fh)
         return ops.Written(file.write(request.offset, request.data, kill_suidgid=request.kill_suidgid))
+
+    def copy_file_range(self, request: ops.CopyFileRange) -> ops.Written:
+        """See ops.CopyFileRange. Whether it can be done is for the target to say, whichever mounts the two are of."""
+        source, target = self.handles.file(request.fh), self.handles.file(request.out_fh)
+        with target.inode.tree.acting_for(request):
+            copied = target.copy_from(source, request.offset, request.out_offset, request.size_bytes)
+        return ops.Written(copied)
+
+    def fallocate(self, request: ops.Fallocate) -> None:
+        """See ops.Fallocate."""
+        file = self.handles.file(request.fh)
+        with file.inode.tree.acting_for(request):
+            file.allocate(request.offset, request.size_bytes, request.mode)
+
+    def lseek(self, request: ops.Lseek) -> ops.Position:
+        """See ops.Lseek."""
+        return ops.Position(self.handles.file(request.fh).seek(request.offset, request.whence))
 
     def flush(self, request: ops.Flush) -> None:
         """See ops.Flush."""
@@ -262,6 +278,7 @@ class FileSystem:
     def opendir(self, request: ops.Opendir) -> ops.Opened:
         """See ops.Opendir."""
         inode = self.inodes.get(request.nodeid)
+        inode.tree.admit(request.pid)
         return ops.Opened(self.handles.add_directory(inode.tree.open_directory(inode)))
 
     def readdir(self, request: ops.Readdir) -> ops.Listing:
@@ -332,15 +349,15 @@ class FileSystem:
             self._abandon(fh, inode.tree)
             raise
         opened = ops.Opened(fh, no_flush=file.is_read_only, backing_id=backing_id)
-        if not backing_id:
-            # The kernel opens a backing file with the program's flags, and the disk has its own say in O_DIRECT.
-            opened.direct_io = bool(flags & os.O_DIRECT)
-            if not opened.direct_io:
-                # Two that were opened at once may show two contents, and then the pages are of both.
-                is_one = all(other.content == file.content for other in list(inode.files))
-                stamp = file.stamp if is_one else None
-                opened.keep_cache = stamp is not None and stamp == inode.pages
-                inode.pages = stamp
+        # The kernel opens a backing file with the program's flags, and the disk has its own say in O_DIRECT. But dd
+        # takes the flag off for its last block, and the backing file keeps it: what only writes comes here.
+        opened.direct_io = bool(flags & os.O_DIRECT) and (not backing_id or flags & os.O_ACCMODE == os.O_WRONLY)
+        if not backing_id and not opened.direct_io:
+            # Two that were opened at once may show two contents, and then the pages are of both.
+            is_one = all(other.content == file.content for other in list(inode.files))
+            stamp = file.stamp if is_one else None
+            opened.keep_cache = stamp is not None and stamp == inode.pages
+            inode.pages = stamp
         return opened
 
     def _forget(self, forgotten: list[tuple[int, int]]) -> None:
@@ -349,7 +366,7 @@ class FileSystem:
 
     @staticmethod
     def _supersede(inode: Inode) -> NoReturn:
-        """Have the kernel look up the name again, which ESTALE makes it do, and find a new inode there."""
+        """ESTALE makes the kernel look up the name again, and it finds a new inode there."""
         inode.tree.supersede(inode)
         refuse(errno.ESTALE)
 

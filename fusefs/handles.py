@@ -29,6 +29,21 @@ class OpenFile(Protocol):
     def write(self, offset: int, data: memoryview | bytes, *, kill_suidgid: bool) -> int:
         """Write, and say how much was taken."""
 
+    def allocate(self, offset: int, size_bytes: int, mode: int) -> None:
+        """fallocate(2), with its FALLOC_FL_* bits. Raises OSError(EOPNOTSUPP) for what the file cannot."""
+
+    def seek(self, offset: int, whence: int) -> int:
+        """Where data or a hole begins from offset on (os.SEEK_DATA, os.SEEK_HOLE); the end counts as a hole.
+
+        Raises OSError(ENXIO) for an offset at or behind the end, and where no data follow.
+        """
+
+    def copy_from(self, source: 'OpenFile', source_offset: int, offset: int, size_bytes: int) -> int:
+        """Copy without the bytes passing through here, and say how many; fewer where more would take long.
+
+        Raises OSError(EOPNOTSUPP or EXDEV) with nothing copied: the kernel then reads and writes.
+        """
+
     def flush(self) -> None:
         """A descriptor was closed; others may be open still, and writing may follow. Raises what the close is told."""
 
@@ -103,7 +118,8 @@ class OpenDirectory:
             else:
                 item = self._items[position - 2]
                 name, ino, mode = item.name, item.ino, item.mode
-            room -= direntry_bytes(len(name.encode('utf-8', 'surrogateescape')), plus=request.plus)
+            name_bytes = len(name) if name.isascii() else len(name.encode('utf-8', 'surrogateescape'))
+            room -= direntry_bytes(name_bytes, plus=request.plus)
             if room < 0:
                 break
             entry = None

@@ -3,6 +3,9 @@
 Owns identity and lookup counts. An inode lives from the first lookup that finds it until the kernel has forgotten all
 of its lookups; names (dentries) come and go meanwhile. Does no I/O.
 
+There is one for each name that the kernel holds, hundreds of thousands after a listing: what most of them lack takes
+no room.
+
 Threads: safe; one lock, held for dictionary operations only. Attributes of an inode that a tree adds are the tree's.
 """
 
@@ -26,6 +29,10 @@ class Dentry(NamedTuple):
     name: str
 
 
+#: What all inodes without entries have; never changed.
+_CHILDLESS: 'dict[str, Inode]' = {}
+
+
 class Inode:
     """One file or directory as the kernel knows it."""
 
@@ -47,8 +54,8 @@ class Inode:
         self.files: list[OpenFile] = []
         # Guarded by the lock of the table.
         self.lookups = 0
-        self.dentries: dict[Dentry, None] = {}  # in order of appearance; several are hard links
-        self.children: dict[str, Inode] = {}
+        self.dentries: tuple[Dentry, ...] = ()  # in order of appearance; several are hard links
+        self.children = _CHILDLESS
 
     def __repr__(self) -> str:
         return f'Inode({self.nodeid}, {self.key!r}, lookups={self.lookups})'
@@ -64,7 +71,7 @@ class InodeTable:
         # Guarded by _lock.
         self._next = ROOT_NODEID + 1
         self._inodes: dict[int, Inode] = {ROOT_NODEID: self.root}
-        self._by_key: dict[tuple[int, Hashable], Inode] = {}
+        self._by_key: dict[Tree, dict[Hashable, Inode]] = {}
 
     def __len__(self) -> int:
         return len(self._inodes)
@@ -90,13 +97,13 @@ class InodeTable:
             if key is None:
                 inode = named if named is not None and named is not instead_of and named.tree is tree else None
             else:
-                inode = self._by_key.get((id(tree), key))
+                inode = self._by_key.setdefault(tree, {}).get(key)
             if inode is None:
                 inode = Inode(self._next, tree, key)
                 self._next += 1
                 self._inodes[inode.nodeid] = inode
                 if key is not None:
-                    self._by_key[id(tree), key] = inode
+                    self._by_key[tree][key] = inode
             inode.lookups += 1
             if named is not inode:
                 self._detach(parent, name)
@@ -145,7 +152,7 @@ class InodeTable:
     def dentry(self, inode: Inode) -> Dentry | None:
         """A name of an inode, the oldest that is left; None for the root and for what has none any more."""
         with self._lock:
-            return next(iter(inode.dentries), None)
+            return inode.dentries[0] if inode.dentries else None
 
     def dentries(self, inode: Inode) -> list[Dentry]:
         """All names under which an inode was seen, the newest first: some may lead elsewhere by now."""
@@ -157,9 +164,9 @@ class InodeTable:
         names: list[str] = []
         with self._lock:
             while inode is not self.root:
-                dentry = next(iter(inode.dentries), None)
-                if dentry is None:
+                if not inode.dentries:
                     return None
+                dentry = inode.dentries[0]
                 if dentry.parent.tree is not inode.tree:
                     break
                 names.append(dentry.name)
@@ -170,19 +177,22 @@ class InodeTable:
     # Called with the lock held.
 
     def _attach(self, parent: Inode, name: str, inode: Inode) -> None:
+        if parent.children is _CHILDLESS:
+            parent.children = {}
         parent.children[name] = inode
-        inode.dentries[Dentry(parent, name)] = None
+        inode.dentries += (Dentry(parent, name),)
 
     def _detach(self, parent: Inode, name: str) -> None:
         inode = parent.children.pop(name, None)
         if inode is not None:
-            inode.dentries.pop(Dentry(parent, name), None)
+            inode.dentries = tuple(dentry for dentry in inode.dentries if dentry != (parent, name))
 
     def _drop(self, inode: Inode) -> None:
-        for parent, name in list(inode.dentries):
+        for parent, name in inode.dentries:
             self._detach(parent, name)
         for name in list(inode.children):
             self._detach(inode, name)
         del self._inodes[inode.nodeid]
-        if self._by_key.get((id(inode.tree), inode.key)) is inode:
-            del self._by_key[id(inode.tree), inode.key]
+        by_key = self._by_key.get(inode.tree, {})
+        if by_key.get(inode.key) is inode:
+            del by_key[inode.key]

@@ -18,7 +18,7 @@ from pathlib import Path
 from fusefs import daemon
 from fusefs.transports.devfuse.handshake import HandshakeError
 from fusefs.transports.devfuse.mounting import unmount as unmount_now
-from fusefs.transports.devfuse.options import MountError, MountOptions, parse_options
+from fusefs.transports.options import MountError, MountOptions, parse_options
 from genro_storage import config
 from genro_storage.errors import StorageError
 

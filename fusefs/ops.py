@@ -49,6 +49,12 @@ class Getattr(Request, gc=False):
     fh: int | None
 
 
+class Statx(Request, gc=False):
+    """statx(2) that asks for the time of birth; otherwise as Getattr, and the reply is the same."""
+
+    fh: int | None
+
+
 class Setattr(Request, gc=False):
     """chmod, chown, truncate, utimensat, and open with O_TRUNC where atomic truncation is off. None: leave as it is.
 
@@ -140,6 +146,17 @@ class Create(Request, gc=False):
     umask: int
 
 
+class Tmpfile(Request, gc=False):
+    """open(2) with O_TMPFILE: a file in directory nodeid that has no name, until a Link gives it one.
+
+    The reply is Created, with an entry that nobody can look up. Without O_EXCL in flags it may be linked later.
+    """
+
+    flags: int
+    mode: int
+    umask: int
+
+
 class Read(Request, gc=False):
     """A page-cache miss or direct read; a short reply is the end of file. Readahead sends several, in any order."""
 
@@ -158,6 +175,48 @@ class Write(Request, gc=False):
     flags: int
     #: HANDLE_KILLPRIV_V2: drop set-id bits with this write.
     kill_suidgid: bool
+
+
+class CopyFileRange(Request, gc=False):
+    """copy_file_range(2) between two open files of the mounted tree; nodeid, fh and offset are the source's.
+
+    Fewer bytes than asked for is no error: programs go on behind them. On EOPNOTSUPP and EXDEV the kernel reads and
+    writes instead, so that a program never sees either. It has cut the range off at the source's size, and drops
+    cached pages of what was copied.
+    """
+
+    fh: int
+    offset: int
+    out_nodeid: int
+    out_fh: int
+    out_offset: int
+    size_bytes: int
+    flags: int
+    #: FUSE_COPY_FILE_RANGE_64: the range, and so the answer, may be longer than 4 GiB.
+    is_long: bool = False
+
+
+class Fallocate(Request, gc=False):
+    """fallocate(2); mode has FALLOC_FL_* bits: KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE. Others the kernel refuses itself.
+
+    Sent for files too that the kernel reads and writes by itself. It waits with the inode locked.
+    """
+
+    fh: int
+    offset: int
+    size_bytes: int
+    mode: int
+
+
+class Lseek(Request, gc=False):
+    """lseek(2) with SEEK_DATA or SEEK_HOLE; the others the kernel answers itself. The reply is Position.
+
+    offset as the program gave it: it may be negative. It waits with the inode locked.
+    """
+
+    fh: int
+    offset: int
+    whence: int
 
 
 class Flush(Request, gc=False):
@@ -259,6 +318,8 @@ class Attributes(msgspec.Struct, gc=False):
     gid: int = 0
     rdev: int = 0
     blksize: int = 4096
+    #: None where it is not known.
+    btime_ns: int | None = None
 
 
 class EntryReply(msgspec.Struct, gc=False):
@@ -293,16 +354,22 @@ class Opened(msgspec.Struct, gc=False):
 
 
 class Created(msgspec.Struct, gc=False):
-    """The reply to Create."""
+    """The reply to Create and Tmpfile."""
 
     entry: EntryReply
     opened: Opened
 
 
 class Written(msgspec.Struct, gc=False):
-    """How many bytes were taken."""
+    """How many bytes were taken, or copied."""
 
     size_bytes: int
+
+
+class Position(msgspec.Struct, gc=False):
+    """The reply to Lseek, in bytes from the start."""
+
+    offset: int
 
 
 class XattrSize(msgspec.Struct, gc=False):
@@ -355,6 +422,7 @@ Reply = (
     | Opened
     | Created
     | Written
+    | Position
     | XattrSize
     | StatfsReply
     | Listing

@@ -14,10 +14,10 @@ from pathlib import Path
 from fusefs.dispatch import Dispatcher
 from fusefs.filesystem import FileSystem
 from fusefs.invalidation import Invalidations
-from fusefs.transports.devfuse.channel import DevFuseTransport
-from fusefs.transports.devfuse.mounting import mount, unmount
-from fusefs.transports.devfuse.options import MountError, MountOptions
+from fusefs.transports.choice import mount
+from fusefs.transports.devfuse.mounting import unmount
 from fusefs.transports.devfuse.readahead import raise_readahead
+from fusefs.transports.options import MountError, MountOptions
 from genro_storage.config import LocalDefinition
 from genro_storage.manager import StorageManager
 from genro_storage.mountinfo import mounts, resolve
@@ -38,7 +38,7 @@ class Session:
         _refuse_folders_inside(manager, mountpoint)
         self._filesystem = FileSystem(manager)
         try:
-            self._transport = DevFuseTransport(mount(mountpoint, options))
+            self._transport = mount(mountpoint, options)
         except BaseException:
             self._filesystem.close()
             raise
@@ -54,7 +54,8 @@ class Session:
     def serve(self, on_ready: Callable[[], None]) -> None:
         """Serve until somebody unmounts, then commit what is open and close everything.
 
-        Raises what on_ready raises, and HandshakeError or OSError if serving fails; then nothing is left mounted.
+        Raises what on_ready raises, and HandshakeError, MountError or OSError if serving fails; then nothing is left
+        mounted.
         """
 
         def ready() -> None:

@@ -186,13 +186,12 @@ def _copy_tree(source: Place, target: Place, *, remember: bool) -> list[_Copied]
 
 
 def _copy_file(source: Place, target: Place) -> None:
-    if source.volume is target.volume:
-        try:
-            source.volume.copy(source.path, target.path)
-        except StorageUnsupportedError:
-            pass
-        else:
-            return
+    try:
+        target.volume.copy(source.path, target.path, lender=source.volume)
+    except StorageUnsupportedError:
+        pass
+    else:
+        return
     reader = source.volume.open_latest(source.path)
     try:
         writer = target.volume.replace(target.path)

@@ -5,6 +5,7 @@ and cost 0.1 µs each where a frozen dataclass costs 0.6.
 """
 
 import enum
+from collections.abc import Mapping
 
 import msgspec
 
@@ -33,14 +34,46 @@ class Version(msgspec.Struct, frozen=True, gc=False):
         return cls(f'{mtime_ns}-{size_bytes}', strong=False)
 
 
+class Attributes(msgspec.Struct, frozen=True, gc=False):
+    """What is stored of a file beside its bytes, for who shows it as stat(2) does; None: that is not.
+
+    ``mode`` is st_mode as a whole, with the bits of the type where they were stored.
+    """
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+    ctime_ns: int | None = None
+    rdev: int | None = None
+
+    def changed(self, changes: 'Attributes') -> 'Attributes':
+        """These, with what is not None in others."""
+        given = {name: value for name in self.__struct_fields__ if (value := getattr(changes, name)) is not None}
+        return msgspec.structs.replace(self, **given)
+
+
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """One name in a directory and what is known of it. ``name`` is ``''`` for the root of a mount."""
+    """One name in a directory and what is known of it. ``name`` is ``''`` for the root of a mount.
+
+    ``attributes`` and ``metadata`` are None where nobody has told: listings of object stores do not.
+    """
 
     name: str
     kind: Kind
     size_bytes: int = 0
     mtime_ns: int = 0
     version: Version | None = None
+    attributes: Attributes | None = None
+    #: The user metadata that they were read from.
+    metadata: Mapping[str, str] | None = None
+
+    @property
+    def modified_ns(self) -> int:
+        """Its modification time: that which was stored, or else when the backend got it."""
+        stored = self.attributes.mtime_ns if self.attributes is not None else None
+        return self.mtime_ns if stored is None else stored
 
     @property
     def is_directory(self) -> bool:

@@ -16,9 +16,10 @@ from typing import Any, Self
 from genro_storage import config, paths
 from genro_storage.backends import registry
 from genro_storage.cache.caches import BlockCaches
-from genro_storage.config import CacheSettings, Configuration, Definition, Source
+from genro_storage.config import CacheSettings, Configuration, Definition, Privilege, Source
 from genro_storage.errors import StorageConfigError, UnknownMountError
 from genro_storage.node import StorageNode
+from genro_storage.places import Places
 from genro_storage.runtime import Clock, SystemClock
 from genro_storage.volume import Volume
 from genro_storage.writing.journal import Journal
@@ -46,7 +47,7 @@ class StorageManager:
         self._token = os.urandom(16).hex()
         self._lock = threading.Lock()
         # All guarded by _lock.
-        self._volumes: dict[str, Volume] = {}
+        self._volumes: dict[str, Volume | Places] = {}
         self._origins: dict[str, Any] = {}  # name → what configured it, as pickles refer to it
         self._settings = CacheSettings()
         self._caches = BlockCaches(self._settings, self.clock)
@@ -70,6 +71,8 @@ class StorageManager:
     def configure(self, source: Source) -> None:
         """Add the mounts of a source: a path to YAML or JSON, definitions, a mapping with ``mounts:``, or a callable.
 
+        What comes from elsewhere is wrapped: ``config.Untrusted(source)``, ``config.DatabaseSource(url, table)``.
+
         A name that is configured already is replaced. All or nothing. Raises StorageNotFoundError (a
         FileNotFoundError: no such file), TypeError (no kind of source), StorageConfigError (a ValueError) for all that
         is wrong inside.
@@ -82,12 +85,12 @@ class StorageManager:
 
     def delete_mount(self, name: str) -> None:
         """Forget a mount; what it shows stays where it is. Raises UnknownMountError."""
-        self.volume(name)
         with self._lock:
             volume = self._volumes.pop(name, None)
             self._origins.pop(name, None)
-        if volume is not None:
-            _close_all([volume])
+        if volume is None:
+            raise self._unknown(name)
+        _close_all([volume])
 
     def get_mount_names(self) -> list[str]:
         """The names of all mounts, in the order in which they were configured."""
@@ -105,18 +108,20 @@ class StorageManager:
         Raises UnknownMountError (a KeyError and a StorageNotFoundError), StoragePathError (a ValueError) for ``..``.
         """
         mount, inside = paths.parse(path, *parts)
-        self.volume(mount)
+        if not self.has_mount(mount):
+            raise self._unknown(mount)
         return StorageNode(self, mount, inside)
 
     def volume(self, name: str) -> Volume:
-        """The live mount of a name, for those who build on volumes. Raises UnknownMountError."""
+        """The live mount of a name, for those who build on volumes; of a dynamic one, of the place that is meant now.
+
+        Raises UnknownMountError, StorageConfigError (nobody can say the place).
+        """
         with self._lock:
             volume = self._volumes.get(name)
-            names = list(self._volumes) if volume is None else []
         if volume is None:
-            known = ', '.join(names) or 'none'
-            raise UnknownMountError(f'no mount is named {name!r}; configured: {known}')
-        return volume
+            raise self._unknown(name)
+        return volume.current() if isinstance(volume, Places) else volume
 
     def cache_usage(self) -> tuple[CacheSettings, int | None]:
         """How much may be cached and where, and how many bytes are on the disk; None where nobody has counted."""
@@ -137,13 +142,18 @@ class StorageManager:
 
     # Inside
 
+    def _unknown(self, name: str) -> UnknownMountError:
+        known = ', '.join(self.get_mount_names()) or 'none'
+        return UnknownMountError(f'no mount is named {name!r}; configured: {known}')
+
     def _adopt(self, configuration: Configuration) -> None:
         with self._lock:
             settings, caches = self._settings, self._caches
+        self._refuse_replacing(configuration)
         if configuration.cache is not None and configuration.cache != settings:
             settings = configuration.cache
             caches = BlockCaches(settings, self.clock)
-        mounts = {mount.name: self._build(mount, settings, caches) for mount in configuration.mounts}
+        mounts = {mount.name: self._made(mount, configuration, settings, caches) for mount in configuration.mounts}
         # Nothing can fail any more.
         with self._lock:
             if caches is not self._caches:
@@ -153,6 +163,26 @@ class StorageManager:
             self._volumes.update(mounts)
             self._origins.update((name, configuration.reference(name)) for name in mounts)
         _close_all(replaced)
+
+    def _refuse_replacing(self, configuration: Configuration) -> None:
+        """Raise StorageConfigError if an untrusted source defines a mount that another source has configured."""
+        if Privilege.REPLACE in configuration.allowed:
+            return
+        with self._lock:
+            origins = dict(self._origins)
+        for mount in configuration.mounts:
+            if mount.name in origins and origins[mount.name] != configuration.reference(mount.name):
+                raise StorageConfigError(
+                    f'{configuration.origin}: mount {mount.name!r}: {config.trust.refusal(Privilege.REPLACE)}'
+                )
+
+    def _made(
+        self, mount: Definition, configuration: Configuration, settings: CacheSettings, caches: BlockCaches
+    ) -> Volume | Places:
+        dynamic = configuration.dynamic.get(mount.name)
+        if dynamic is None:
+            return self._build(mount, settings, caches)
+        return Places(dynamic, lambda definition: self._build(definition, settings, caches))
 
     def _build(self, definition: Definition, settings: CacheSettings, caches: BlockCaches) -> Volume:
         backend = registry.create(definition, self.clock)
@@ -189,7 +219,7 @@ def journal_root(settings: CacheSettings) -> Path:
     return root_of_cache(settings.path)
 
 
-def _close_all(parts: Iterable[Volume | BlockCaches]) -> None:
+def _close_all(parts: Iterable[Volume | Places | BlockCaches]) -> None:
     """Close each in turn, whatever happens to the others; raises what one of them raised."""
     with ExitStack() as stack:
         for part in reversed(list(parts)):

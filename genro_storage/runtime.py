@@ -9,9 +9,10 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -61,6 +62,16 @@ _thread = _Thread()
 def serve_without_blocking() -> None:
     """Declare that the calling thread answers requests from memory and local disk and must never wait."""
     _thread.serving = True
+
+
+@contextmanager
+def serving_without_blocking() -> Iterator[None]:
+    """The calling thread does so inside."""
+    before, _thread.serving = _thread.serving, True
+    try:
+        yield
+    finally:
+        _thread.serving = before
 
 
 def about_to_block() -> None:
@@ -139,6 +150,14 @@ class HandleLock:
 
     def __exit__(self, *exc: object) -> None:
         self._lock.release()
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether another thread held it a moment ago."""
+        if self._lock.acquire(blocking=False):
+            self._lock.release()
+            return False
+        return True
 
 
 class WorkerPool:

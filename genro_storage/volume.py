@@ -8,7 +8,8 @@ path (docs/concurrency.md).
 """
 
 import logging
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from genro_storage.backends.base import ABSENT, Backend, Expected, HoldsBack, Op
 from genro_storage.cache.blocks import BlockCache
 from genro_storage.cache.entries import EntryCache, Known
 from genro_storage.config import Definition, Permissions
-from genro_storage.entry import Entry, Kind, Usage, Version
+from genro_storage.entry import Attributes, Entry, Kind, Usage, Version
 from genro_storage.errors import (
     StorageConflictError,
     StorageError,
@@ -28,9 +29,10 @@ from genro_storage.errors import (
     StoragePathError,
     StoragePermissionError,
     StorageReadOnlyError,
+    StorageUnsupportedError,
 )
+from genro_storage.lookups import Lookups
 from genro_storage.reading.fetcher import Fetcher, File
-from genro_storage.reading.listings import Listings
 from genro_storage.reading.neighbours import Neighbours
 from genro_storage.reading.reader import (
     WORTH_HANDING_OUT_BYTES,
@@ -43,7 +45,9 @@ from genro_storage.reading.reader import (
 from genro_storage.runtime import Clock, WorkerPool
 from genro_storage.writing.changes import Changes
 from genro_storage.writing.journal import Journal
+from genro_storage.writing.origins import path_for
 from genro_storage.writing.staging import StagedFile
+from genro_storage.writing.state import State
 from genro_storage.writing.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -79,7 +83,6 @@ class Volume:
         self._fetchers = WorkerPool(f'{self.name}-fetch', FETCHERS)
         self._fetcher = Fetcher(backend, cache, self._fetchers, definition.timeout_s)
         self._entries = EntryCache(definition.ttl_s, clock)
-        self._listings = Listings(backend, self._entries, self._fetchers, definition.ttl_s, definition.timeout_s)
         self._neighbours = Neighbours(self._fetcher, self._entries)
         self._staging = staging
         self.clock = clock
@@ -93,8 +96,20 @@ class Volume:
             self._reader,
             lambda path: self.find(path, timed=False),
         )
+        self._descriptions = self._changes.descriptions
+        self._fetcher.successor = self._descriptions.successor
         self._files = self._changes.files
         self._commits = self._changes.commits
+        self._lookups = Lookups(
+            definition,
+            backend,
+            self._files,
+            self._entries,
+            self._descriptions,
+            self._fetchers,
+            self._neighbours,
+            self.adopt,
+        )
 
     def __repr__(self) -> str:
         return f'Volume({self.name!r}, {self.backend.destination!r})'
@@ -106,7 +121,7 @@ class Volume:
             self._fetchers,
             self._fetcher,
             self._entries,
-            self._listings,
+            self._lookups,
             self._neighbours,
             self._changes,
         )
@@ -135,45 +150,22 @@ class Volume:
 
         Not ``timed``: for whoever asks again where the answer says that the time is not known.
         """
-        self.adopt()
-        staged = self._files.find(path)
-        if staged is not None:
-            return Known(_entry_of(staged), 0.0)
-        if self.backend.capabilities.instant:
-            return Known(self._ask(path), self.definition.ttl_s)
-        known = self._entries.find(path, timed=timed)
-        if known is None or (known.entry is None and not paths.is_text(path)):
-            known = self._ask_anew(path)  # of a name that is no text the backend is to say whether it can be there
-        if known.entry is None and self._files.are_below(path):
-            return Known(Entry(paths.basename(path), Kind.DIRECTORY), 0.0)  # it comes with what is to be in it
-        return known
+        return self._lookups.find(path, timed=timed)
+
+    def recall(self, path: str) -> Known | None:
+        """What is known of a path without asking a backend that may be far; None if nothing is. At once."""
+        return self._lookups.recall(path)
 
     def stat(self, path: str) -> Entry:
         """What is at a path. Raises StorageNotFoundError."""
-        entry = self.find(path).entry
-        if entry is None:
-            raise StorageNotFoundError(f'{self.name}:{path}: nothing is there')
-        return entry
+        return self._lookups.stat(path)
 
     def list_directory(self, path: str) -> tuple[list[Entry], float]:
         """The entries of a directory and how long they may be believed.
 
         Raises StorageNotFoundError, StorageNotADirectoryError.
         """
-        self.adopt()
-        # Before the backend is asked: one that is committed and closed meanwhile might be in neither.
-        staged, implied = self._files.inside(path)
-        try:
-            listed = self._list(path)
-        except StorageNotFoundError:
-            if not path or not (staged or implied):
-                raise
-            listed = [], 0.0  # it comes with what is to be in it
-        staged = [file for file in staged if not file.orphaned and paths.parent(file.path) == path]
-        if not staged and not implied:
-            return listed
-        merged = {name: Entry(name, Kind.DIRECTORY) for name in implied} | {entry.name: entry for entry in listed[0]}
-        return list((merged | {paths.basename(file.path): _entry_of(file) for file in staged}).values()), 0.0
+        return self._lookups.list_directory(path)
 
     def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
         """Have a callback told each path at which something has changed: by us, or elsewhere as we find out.
@@ -185,6 +177,22 @@ class Volume:
     def usage(self) -> Usage | None:
         """Room left, where anybody knows."""
         return self.backend.usage()
+
+    def state(self, path: str) -> State:
+        """How far what was changed at or below a path is on its way to the backend. At once."""
+        self.adopt()
+        return self._changes.state(path)
+
+    def cached_bytes(self, path: str) -> int:
+        """How much of a file is here, so that it can be read without the backend.
+
+        Raises StorageNotFoundError, StorageIsADirectoryError.
+        """
+        staged = self._files.find(path)
+        if staged is not None:
+            return staged.local_bytes
+        entry = self._lookups.file(path)
+        return entry.size_bytes if self.backend.capabilities.instant else self._fetcher.cached_bytes(File(path, entry))
 
     # Reading and writing
 
@@ -224,17 +232,25 @@ class Volume:
         return self._fetcher.complete_file(File(path, entry))
 
     def open_write(
-        self, path: str, *, create: bool, exclusive: bool = False, truncate: bool = False, append: bool = False
+        self,
+        path: str,
+        *,
+        create: bool,
+        exclusive: bool = False,
+        truncate: bool = False,
+        append: bool = False,
+        attributes: Attributes | None = None,
     ) -> Writer:
         """Open a file to change in place; all who do so share what is staged, and see it at once.
 
+        attributes: of a new file, as far as this mount keeps them.
         Raises StorageNotFoundError (not create), StorageExistsError (exclusive), StorageIsADirectoryError.
         """
         self.require(Permissions.READWRITE, path)
         self.adopt()
         shared = self._files.join(path)
         if shared is None:
-            staged = self._stage(path, create=create, exclusive=exclusive, truncate=truncate)
+            staged = self._stage(path, create=create, exclusive=exclusive, truncate=truncate, attributes=attributes)
             shared = self._files.add(staged)
             if shared is not staged:
                 staged.close()
@@ -247,6 +263,8 @@ class Volume:
             flush=self._commits.flush,
             sync=self._commits.commit,
             release=self._commits.release,
+            lend=self._commits.lend,
+            borrow=self._commits.borrow,
         )
         if truncate and writer.size_bytes:
             try:
@@ -256,16 +274,17 @@ class Volume:
                 raise
         return writer
 
-    def replace(self, path: str, *, exclusive: bool = False) -> Writer:
+    def replace(self, path: str, *, exclusive: bool = False, attributes: Attributes | None = None) -> Writer:
         """Open a file to write anew in private: nobody sees anything of it before close().
 
+        attributes: of a new file, as far as this mount keeps them.
         Raises StorageExistsError (exclusive; at close too), StorageIsADirectoryError.
         """
         self.require(Permissions.READWRITE, path)
         if exclusive and self.find(path).entry is not None:
             raise StorageExistsError(f'{self.name}:{path} exists')
-        self._file_or_nothing(path)
-        return self._write_privately(path, None, ABSENT if exclusive else None)
+        there = self._lookups.file_or_nothing(path)
+        return self._write_privately(path, None, ABSENT if exclusive else None, there, attributes)
 
     def change(self, path: str, *, create: bool) -> Writer:
         """Likewise, beginning with what is there, which must still be so at close: else StorageConflictError.
@@ -278,12 +297,12 @@ class Volume:
         if staged is not None:
             self._commits.commit(staged)
         # Anew: to begin with what somebody else has replaced would only end in a conflict.
-        entry = self._ask_anew(path).entry
+        entry = self._lookups.ask_anew(path).entry
         if entry is None and not create:
             raise StorageNotFoundError(f'{self.name}:{path}: nothing is there')
         if entry is not None and entry.is_directory:
             raise StorageIsADirectoryError(f'{self.name}:{path} is a directory')
-        return self._write_privately(path, entry, ABSENT if entry is None else entry.version)
+        return self._write_privately(path, entry, ABSENT if entry is None else entry.version, entry)
 
     def sync(self, path: str) -> None:
         """Have everything committed that waits at or below a path. Raises the first failure once all were tried."""
@@ -300,8 +319,22 @@ class Volume:
 
     # Changing names
 
-    def make_directory(self, path: str) -> None:
-        """Make one empty directory. Raises StorageExistsError, StorageNotFoundError (no parent)."""
+    def read_link(self, path: str) -> bytes:
+        """The target of a symbolic link, which nothing here follows. Raises StorageUnsupportedError for all else."""
+        entry = self.stat(path)
+        if entry.attributes is None or not stat.S_ISLNK(entry.attributes.mode or 0):
+            raise StorageUnsupportedError(f'{self.name}:{path} is no symbolic link')
+        reader = self._reader(path, entry)
+        try:
+            return bytes(reader.read(0, entry.size_bytes))
+        finally:
+            reader.close()
+
+    def make_directory(self, path: str, attributes: Attributes | None = None) -> None:
+        """Make one empty directory; attributes as far as this mount keeps them.
+
+        Raises StorageExistsError, StorageNotFoundError (no parent).
+        """
         self.require(Permissions.READWRITE, path)
         if self.find(path).entry is not None:
             raise StorageExistsError(f'{self.name}:{path} exists')
@@ -311,8 +344,9 @@ class Volume:
         mtime_ns = self.clock.time_ns() if self.backend.capabilities.real_directories else 0
         asked = self._entries.asking()
         with self._doubting(path):
-            self.backend.make_directory(path)
-        self._entries.changed(path, Entry(paths.basename(path), Kind.DIRECTORY, mtime_ns=mtime_ns), asked)
+            self.backend.make_directory(path, metadata=self._descriptions.of_new(attributes, None))
+        kept = attributes if self._descriptions.are_complete else None
+        self._entries.changed(path, Entry(paths.basename(path), Kind.DIRECTORY, 0, mtime_ns, None, kept), asked)
         # Who makes a directory fills it: that nothing is in it yet need not be asked for each new name.
         self._entries.learn_listing(path, (), self._entries.asking())
 
@@ -323,6 +357,7 @@ class Volume:
         """
         self.require(Permissions.DELETE, path)
         self.adopt()
+        self._commits.commit_copies_of(path)
         with self._files.holding(path) as staged:
             if staged is not None and staged.handles:
                 staged.complete()  # who has it open reads on
@@ -365,38 +400,67 @@ class Volume:
         if paths.is_within(target, source):
             raise StoragePathError(f'{self.name}:{source} cannot move into itself, to {target!r}')
         self.adopt()
+        self._commits.commit_copies_of(source)
+        self._commits.commit_copies_of(target)
         self._changes.moves.rename(source, target)
 
-    def copy(self, source: str, target: str) -> None:
-        """Copy a file inside the backend. Raises StorageUnsupportedError where it cannot."""
+    def copy(self, source: str, target: str, *, lender: 'Volume | None' = None) -> None:
+        """Copy a file inside the backend, of this mount or of another one of its store.
+
+        Raises StorageUnsupportedError where the backend cannot, or may not see the source.
+        """
         self.require(Permissions.READWRITE, target)
         self.adopt()
-        staged = self._files.find(source)
-        if staged is not None:
-            self._commits.commit(staged)
+        lender = lender or self
+        path = path_for(self.backend, lender.backend, source)
+        if path is None:
+            raise StorageUnsupportedError(f'{self.name} cannot see what is in {lender.name}')
+        lender._commit_as_it_is(source)
         asked = self._entries.asking()
         with self._doubting(target):
-            entry = self.backend.copy(source, target)
+            try:
+                entry = self.backend.copy(path, target)
+            except StoragePermissionError as error:
+                if lender is self:
+                    raise
+                raise StorageUnsupportedError(str(error)) from error
         self._files.detach(target)
-        self._entries.changed(target, entry, asked)
+        told = self.backend.capabilities.tells_mtime or entry.mtime_ns
+        self._entries.changed(target, entry, asked, timed=bool(told))
+
+    @property
+    def keeps_attributes(self) -> bool:
+        """Whether modes, owners, times and types of files are kept; otherwise times of files, where they can be."""
+        return self._descriptions.are_complete
+
+    def set_attributes(self, path: str, changes: Attributes) -> bool:
+        """Keep attributes, of a file under change with its commit; False where this mount does not.
+
+        Of a mount that keeps times alone, the modification time is what is kept, or not, whatever else there is.
+        """
+        self.require(Permissions.READWRITE, path)
+        self.adopt()
+        return self._descriptions.change(path, changes)
+
+    def metadata(self, path: str) -> Mapping[str, str]:
+        """The user metadata of a file or directory, of a file under change as its commit will store them.
+
+        Raises StorageNotFoundError, StorageUnsupportedError where the backend stores none.
+        """
+        return self._descriptions.metadata(path, self.stat(path))
+
+    def change_metadata(self, path: str, change: Callable[[Mapping[str, str]], Mapping[str, str]]) -> None:
+        """Store what a function makes of the user metadata, of a file under change with its commit.
+
+        Raises as metadata() does, and what the function raises, which may be called again.
+        """
+        self.require(Permissions.READWRITE, path)
+        self.adopt()
+        self._descriptions.change_metadata(path, change)
 
     def set_mtime(self, path: str, mtime_ns: int) -> bool:
-        """Keep a modification time, of a file under change with its commit; False where the backend cannot."""
-        self.require(Permissions.READWRITE, path)
-        if not self.backend.capabilities.stores_mtime:
-            return False
-        with self._files.holding(path) as staged:
-            if staged is not None:
-                staged.set_mtime(mtime_ns)
-            if staged is None or not staged.dirty:
-                current = staged is not None and self._commits.is_current(staged)
-                try:
-                    self.backend.set_mtime(path, mtime_ns)
-                finally:
-                    self._entries.doubt(path)
-                if staged is not None and current:
-                    self._commits.rebase(staged)  # a weak version is made of the time
-        return True
+        """Keep a modification time; see set_attributes."""
+        return self.set_attributes(path, Attributes(mtime_ns=mtime_ns))
 
     def close(self, timeout_s: float) -> bool:
         """Let work under way end, commit what is still open, and give back connections; whether all of it ended.
@@ -406,6 +470,7 @@ class Volume:
         ended = self.workers.close(timeout_s)
         ended = self._changes.close(timeout_s) and ended
         ended = self._fetchers.close(timeout_s) and ended
+        ended = self._lookups.close(timeout_s) and ended
         self.backend.close()
         return ended
 
@@ -425,36 +490,11 @@ class Volume:
 
     # Inside
 
-    def _list(self, path: str) -> tuple[list[Entry], float]:
-        if self.backend.capabilities.instant:
-            return list(self.backend.list_directory(path)), self.definition.ttl_s
-        listed = self._listings.of(path)
-        self._neighbours.listed(path, listed[0])
-        return listed
-
-    def _ask(self, path: str) -> Entry | None:
-        try:
-            return self.backend.stat(path)
-        except (StorageNotFoundError, StorageNotADirectoryError):
-            return None
-
-    def _ask_anew(self, path: str) -> Known:
-        """What the backend says, whatever is remembered."""
-        asked = self._entries.asking()
-        entry = self._ask(path)
-        return Known(entry, self._entries.learn(path, entry, asked))
-
-    def _file_or_nothing(self, path: str) -> Entry | None:
-        entry = self.find(path).entry
-        if entry is not None and entry.is_directory:
-            raise StorageIsADirectoryError(f'{self.name}:{path} is a directory')
-        return entry
-
-    def _file(self, path: str) -> Entry:
-        entry = self._file_or_nothing(path)
-        if entry is None:
-            raise StorageNotFoundError(f'{self.name}:{path}: nothing is there')
-        return entry
+    def _commit_as_it_is(self, path: str) -> None:
+        self.adopt()
+        staged = self._files.find(path)
+        if staged is not None:
+            self._commits.commit(staged)
 
     def _reader(self, path: str, entry: Entry) -> Reader:
         if self._descriptors is not None:
@@ -467,22 +507,26 @@ class Volume:
     def _open_known(self, path: str) -> tuple[Entry, Reader]:
         self.adopt()
         if (reader := self._commits.open_reader(path)) is not None:
-            return _entry_of(reader.staged), reader
-        entry = self._file(path)
+            return self._descriptions.of_staged(reader.staged), reader
+        entry = self._lookups.file(path)
         return entry, self._reader(path, entry)
 
-    def _stage(self, path: str, *, create: bool, exclusive: bool, truncate: bool) -> StagedFile:
+    def _stage(
+        self, path: str, *, create: bool, exclusive: bool, truncate: bool, attributes: Attributes | None
+    ) -> StagedFile:
         entry = self.find(path).entry
         if entry is not None and not self.backend.capabilities.instant:
             # What somebody else has replaced within the TTL is nothing to begin with: its commit would be refused.
-            entry = self._ask_anew(path).entry
+            entry = self._lookups.ask_anew(path).entry
         if entry is None and not create:
             raise StorageNotFoundError(f'{self.name}:{path}: nothing is there')
         if entry is not None and exclusive:
             raise StorageExistsError(f'{self.name}:{path} exists')
         if entry is not None and entry.is_directory:
             raise StorageIsADirectoryError(f'{self.name}:{path} is a directory')
-        staged = self._staged(path, None if truncate else entry, ABSENT if entry is None else entry.version)
+        self._lookups.refuse_other(path, entry)
+        expected = ABSENT if entry is None else entry.version
+        staged = self._staged(path, None if truncate else entry, expected, self._descriptions.of_new(attributes, entry))
         if exclusive:
             try:
                 self._commits.commit(staged, keep_conflict=False)
@@ -491,22 +535,36 @@ class Volume:
                 raise
         return staged
 
-    def _staged(self, path: str, based_on: Entry | None, expected: Expected) -> StagedFile:
+    def _staged(
+        self, path: str, based_on: Entry | None, expected: Expected, metadata: Mapping[str, str] | None
+    ) -> StagedFile:
+        base = None if based_on is None else self._reader(path, based_on)
+        mtime_ns = None if based_on is None else based_on.modified_ns
+        staged = StagedFile(path, self._staging, self.clock, expected, base, mtime_ns)
+        staged.metadata, staged.keeps_times = metadata, self._descriptions.are_complete
         if based_on is not None:
-            base = self._reader(path, based_on)
-            return StagedFile(path, self._staging, self.clock, expected, base, based_on.mtime_ns)
-        staged = StagedFile(path, self._staging, self.clock, expected, None)
+            return staged
         staged.touch()
         self._commits.watch(staged)
         return staged
 
-    def _write_privately(self, path: str, based_on: Entry | None, expected: Expected) -> Writer:
+    def _write_privately(
+        self,
+        path: str,
+        based_on: Entry | None,
+        expected: Expected,
+        there: Entry | None,
+        attributes: Attributes | None = None,
+    ) -> Writer:
+        self._lookups.refuse_other(path, there)
         return Writer(
-            self._staged(path, based_on, expected),
+            self._staged(path, based_on, expected, self._descriptions.of_new(attributes, there)),
             append=False,
             flush=self._commits.flush_private,
             sync=self._commits.flush_private,
             release=self._commits.release_private,
+            lend=self._commits.lend,
+            borrow=self._commits.borrow,
         )
 
     @contextmanager
@@ -517,7 +575,3 @@ class Volume:
         except StorageError:
             self._entries.doubt(path)
             raise
-
-
-def _entry_of(staged: StagedFile) -> Entry:
-    return Entry(paths.basename(staged.path), Kind.FILE, staged.size_bytes, staged.mtime_ns)

@@ -6,6 +6,8 @@ A transport knows bytes and threads; it does not know what a request means. A ne
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
 from fusefs.ops import Reply, Request
 
 #: Takes each request and sees to it that answer() is called exactly once, now or later, from any thread; for
@@ -13,8 +15,33 @@ from fusefs.ops import Reply, Request
 Dispatch = Callable[[Request], None]
 
 
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a transport can make of replies and notifications, beyond carrying them."""
+
+    #: The kernel believes a reply for the TTL in it; otherwise it asks each time.
+    ttls: bool = True
+    #: The kernel has an inode for each nodeid; otherwise one for each name. Then hard links do not share their pages,
+    #: and two versions that are open under one name are kept apart by leaving the pages out.
+    inodes: bool = True
+    #: notify_inode() drops pages at once; otherwise they are dropped when a file is opened.
+    invalidation: bool = True
+    #: A rename over a file that is open is one step; otherwise its name is absent for a moment, and if the second step
+    #: fails, for good.
+    atomic_replacement: bool = True
+    #: Files without a name can be made (O_TMPFILE).
+    unnamed_files: bool = True
+    #: statx(2) tells times of birth.
+    birth_times: bool = True
+    #: What is open without a page cache (O_DIRECT) can be mapped shared.
+    direct_io_mappings: bool = True
+
+
 class Transport(Protocol):
     """A connection over which one file system is served."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can."""
 
     def serve(self, dispatch: Dispatch, on_ready: Callable[[], None]) -> None:
         """Hand requests to dispatch, from threads of its own, until the file system is unmounted.

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 
 from fusefs import ops
-from fusefs.transports.base import Dispatch
+from fusefs.transports.base import Capabilities, Dispatch
 from genro_storage.runtime import serve_without_blocking
 
 
@@ -49,6 +49,8 @@ class PendingCall:
 
 class InProcessTransport:
     """A Transport for tests of what is above it."""
+
+    capabilities = Capabilities()
 
     def __init__(self, threads: int = 2) -> None:
         self.inode_notifications: list[tuple[int, int, int]] = []

@@ -6,6 +6,7 @@ are called from several threads at once.
 
 import errno
 import os
+from contextlib import AbstractContextManager, nullcontext
 from typing import NoReturn
 
 from fusefs import ops
@@ -17,6 +18,13 @@ from genro_storage.runtime import WorkerPool
 def refuse(number: int) -> NoReturn:
     """Raise the OSError of an errno."""
     raise OSError(number, os.strerror(number))
+
+
+def seek_in_data(offset: int, whence: int, size_bytes: int) -> int:
+    """OpenFile.seek in a file without holes."""
+    if not 0 <= offset < size_bytes:
+        refuse(errno.ENXIO)
+    return offset if whence == os.SEEK_DATA else size_bytes
 
 
 class Tree:
@@ -90,8 +98,19 @@ class Tree:
         """Make a file and open it, or open one that turns out to be there."""
         refuse(errno.EROFS)
 
+    def create_nameless(self, parent: Inode, request: ops.Tmpfile) -> tuple[ops.EntryReply, OpenFile]:
+        """Make a file that has no name and open it."""
+        refuse(errno.EOPNOTSUPP)  # open(2): O_TMPFILE is not supported there
+
+    def acting_for(self, request: ops.Request) -> AbstractContextManager[None]:
+        """What an open file is changed in other than by writing, so that a disk sees who does it."""
+        return nullcontext()
+
     def supersede(self, inode: Inode) -> None:
         """The next lookup of its name is to find a new inode: by this one another content is open."""
+
+    def admit(self, pid: int) -> None:
+        """Raise if a program is not to go through what is here."""
 
     def open_directory(self, inode: Inode) -> OpenDirectory:
         """Open a directory."""

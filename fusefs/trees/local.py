@@ -4,13 +4,12 @@ Owns identity (device, inode, birth), the veil over mountpoints of ours, and the
 calls relative to descriptors. No symbolic link is ever followed here: the kernel does that. Threads: safe.
 """
 
-import ctypes
 import errno
 import logging
 import os
 import stat
-import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from fusefs import ops
 from fusefs.handles import Item, OpenDirectory, OpenFile
@@ -20,6 +19,7 @@ from fusefs.trees.boundaries import is_network, is_ours, mount_of_device
 from fusefs.trees.caller import as_caller
 from fusefs.trees.descriptors import Descriptors
 from fusefs.trees.local_file import SET_ID_BITS, LocalFile, has_direct_io
+from fusefs.trees.local_syscalls import RENAME_EXCHANGE, rename, set_times
 from fusefs.trees.statx import Identity, Status, statx
 from fusefs.trees.synthetic import EmptyTree
 from genro_storage import paths
@@ -29,10 +29,10 @@ from genro_storage.volume import Volume
 
 log = logging.getLogger(__name__)
 
-RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2  # linux/fs.h
 # Not for files opened on behalf of others: the alignment of O_DIRECT is the caller's buffer's, not ours.
 _NOT_OURS = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_DIRECT
-_libc = ctypes.CDLL(None, use_errno=True)  # for renameat2, which the os module lacks
+# Under which nothing can be looked up: how a file is entered that has no name.
+_NAMELESS = '/'
 
 
 class LocalTree(Tree):
@@ -131,7 +131,7 @@ class LocalTree(Tree):
             elif request.kill_suidgid and (mode := statx(descriptor).mode) & SET_ID_BITS:
                 os.chmod(path, stat.S_IMODE(mode) & ~SET_ID_BITS)
             if request.atime_ns is not None or request.mtime_ns is not None:
-                _set_times(path, descriptor, request)
+                set_times(path, request.atime_ns, request.mtime_ns)
         return self.attributes(inode, file)
 
     def make_directory(self, parent: Inode, request: ops.Mkdir) -> ops.EntryReply:
@@ -177,7 +177,7 @@ class LocalTree(Tree):
     def rename(self, parent: Inode, name: str, new_parent: Inode, new_name: str, flags: int) -> None:
         self._volume.require(Permissions.DELETE)
         with self._descriptors.borrow(parent) as source, self._descriptors.borrow(new_parent) as target:
-            _rename(source, name, target, new_name, flags)
+            rename(source, name, target, new_name, flags)
         if flags & RENAME_EXCHANGE:
             self._inodes.exchange(parent, name, new_parent, new_name)
         else:
@@ -186,8 +186,12 @@ class LocalTree(Tree):
     def open(self, inode: Inode, request: ops.Open) -> OpenFile:
         if request.flags & (os.O_ACCMODE | os.O_TRUNC):
             self._volume.require(Permissions.READWRITE)
-        with self._descriptors.borrow(inode) as descriptor, as_caller(request):
-            opened = os.open(_path(descriptor), request.flags & ~_NOT_OURS | os.O_CLOEXEC)
+        with self._descriptors.borrow(inode) as descriptor:
+            if not os.fstat(descriptor).st_nlink and self._inodes.dentry(inode) is not None:
+                # Removed or replaced behind the kernel's back: it looks again, and what is written is not lost.
+                refuse(errno.ESTALE)
+            with as_caller(request):
+                opened = os.open(_path(descriptor), request.flags & ~_NOT_OURS | os.O_CLOEXEC)
         return LocalFile(inode, opened, request.flags, self)
 
     def create(self, parent: Inode, request: ops.Create) -> tuple[ops.EntryReply, OpenFile]:
@@ -202,6 +206,23 @@ class LocalTree(Tree):
                 os.close(opened)
                 raise
         return entry, LocalFile(self._inodes.get(entry.nodeid), opened, request.flags, self)
+
+    def create_nameless(self, parent: Inode, request: ops.Tmpfile) -> tuple[ops.EntryReply, OpenFile]:
+        self._volume.require(Permissions.READWRITE)
+        flags = request.flags & ~(_NOT_OURS & ~os.O_EXCL) | os.O_TMPFILE | os.O_CLOEXEC
+        with self._descriptors.borrow(parent) as directory:
+            with as_caller(request):
+                opened = os.open('.', flags, request.mode, dir_fd=directory)
+            try:
+                entry = self._enter(parent, _NAMELESS, statx(opened))
+            except BaseException:
+                os.close(opened)
+                raise
+            self._inodes.remove(parent, _NAMELESS)
+        return entry, LocalFile(self._inodes.get(entry.nodeid), opened, request.flags, self)
+
+    def acting_for(self, request: ops.Request) -> AbstractContextManager[None]:
+        return as_caller(request)
 
     def sync_directory(self, inode: Inode) -> None:
         about_to_block()
@@ -374,25 +395,5 @@ def _attributes(status: Status) -> ops.Attributes:
         status.gid,
         status.rdev,
         status.blksize,
+        status.identity.btime_ns or None,
     )
-
-
-def _set_times(path: str, descriptor: int, request: ops.Setattr) -> None:
-    """utimensat(2) through os.utime, which cannot leave one of the two as it is: then it is read first."""
-    if request.atime_ns == request.mtime_ns == ops.NOW:
-        os.utime(path)
-        return
-    now = time.time_ns()
-    status = statx(descriptor, cached=False)
-    atime_ns = {None: status.atime_ns, ops.NOW: now}.get(request.atime_ns, request.atime_ns)
-    mtime_ns = {None: status.mtime_ns, ops.NOW: now}.get(request.mtime_ns, request.mtime_ns)
-    os.utime(path, ns=(atime_ns or 0, mtime_ns or 0))
-
-
-def _rename(source: int, name: str, target: int, new_name: str, flags: int) -> None:
-    if not flags:
-        os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
-    elif flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE):
-        refuse(errno.EINVAL)
-    elif _libc.renameat2(source, paths.encode(name), target, paths.encode(new_name), flags):
-        refuse(ctypes.get_errno())

@@ -11,7 +11,10 @@ import stat
 from collections.abc import Hashable
 from typing import Protocol
 
+from fusefs.handles import OpenFile
 from fusefs.inodes import Inode
+from fusefs.trees.base import refuse
+from fusefs.trees.local_syscalls import fallocate
 from genro_storage.runtime import Clock, about_to_block
 
 SET_ID_BITS = stat.S_ISUID | stat.S_ISGID
@@ -19,6 +22,11 @@ SET_ID_BITS = stat.S_ISUID | stat.S_ISGID
 #: grain of clocks; but a store through a mapping sets the time of a page only when that is clean, which the kernel
 #: sees to every 35 s (vm.dirty_expire_centisecs and vm.dirty_writeback_centisecs).
 SETTLED_NS = 60_000_000_000
+#: As much as one write brings: the disk copies it in less than a millisecond, and a worker costs a tenth of one.
+SOON_COPIED_BYTES = 1 << 20
+#: The kernel holds a lock of the file for as long as a copy takes, and a signal that ends the program ends no system
+#: call here: half a second of a slow disk. Disks that share blocks do so in pieces of this size as well.
+MAX_COPIED_BYTES = 128 << 20
 
 
 class Folder(Protocol):
@@ -93,6 +101,27 @@ class LocalFile:
     def truncate(self, size_bytes: int) -> None:
         """Cut off, or lengthen with a hole."""
         os.ftruncate(self.descriptor, size_bytes)
+
+    def allocate(self, offset: int, size_bytes: int, mode: int) -> None:
+        about_to_block()  # zeros are written where a disk cannot just say so
+        fallocate(self.descriptor, mode, offset, size_bytes)
+
+    def seek(self, offset: int, whence: int) -> int:
+        self._await_network()
+        # The position of the descriptor is nobody's: all that reads and writes here says where.
+        return os.lseek(self.descriptor, offset, whence)
+
+    def copy_from(self, source: OpenFile, source_offset: int, offset: int, size_bytes: int) -> int:
+        if not isinstance(source, LocalFile):
+            refuse(errno.EOPNOTSUPP)
+        source._await_network()
+        self._await_network()
+        size_bytes = min(size_bytes, os.fstat(source.descriptor).st_size - source_offset, MAX_COPIED_BYTES)
+        if size_bytes > SOON_COPIED_BYTES:
+            about_to_block()
+        if size_bytes <= 0:
+            return 0
+        return os.copy_file_range(source.descriptor, self.descriptor, size_bytes, source_offset, offset)
 
     def drop_set_id_bits(self) -> None:
         """What the kernel does at a write of anybody but root, and cannot see that somebody else is behind this one."""

@@ -14,6 +14,7 @@ from fusefs import ops
 from fusefs.handles import Item, OpenDirectory, OpenFile
 from fusefs.inodes import Inode, InodeTable
 from fusefs.trees.base import Tree, refuse
+from genro_storage.manager import StorageManager
 from genro_storage.mounted import ATTRIBUTE_BYTES, PID_ATTRIBUTE, STATUS_ATTRIBUTE
 
 
@@ -29,6 +30,19 @@ def directory_attributes(ino: int, now_ns: int) -> ops.Attributes:
         uid=os.getuid(),
         gid=os.getgid(),
     )
+
+
+def status_of(manager: StorageManager) -> dict[str, object]:
+    """What the root says of what is mounted: a genro_storage.mounted.TreeStatus without the process, as JSON has it."""
+    settings, used_bytes = manager.cache_usage()
+    volumes = [manager.volume(name) for name in manager.get_mount_names()]
+    return {
+        'mounts': [
+            {'name': volume.name, 'type': volume.definition.type, 'destination': volume.backend.destination}
+            for volume in volumes
+        ],
+        'cache': {'path': str(settings.path), 'limit_bytes': settings.disk_bytes, 'used_bytes': used_bytes},
+    }
 
 
 class EmptyTree(Tree):

@@ -17,16 +17,19 @@ import msgspec
 from fusefs import attrs, ops
 from fusefs.handles import Item, OpenDirectory, OpenFile
 from fusefs.inodes import Inode, InodeTable
+from fusefs.trees import volume_modes
 from fusefs.trees.base import Tree, refuse
+from fusefs.trees.litter import Litter
 from fusefs.trees.local_file import has_direct_io
-from fusefs.trees.volume_file import VolumeFile, forget_mtime, kept_of, shows_another
+from fusefs.trees.volume_file import VolumeFile, forget_mtime, keep_modes, kept_of, shows_another
+from fusefs.trees.volume_xattrs import VolumeXattrs
 from genro_storage import paths
 from genro_storage.cache.entries import Known
-from genro_storage.config import Permissions
-from genro_storage.entry import Entry, Kind
+from genro_storage.config import Permissions, Posix
+from genro_storage.entry import Attributes, Entry, Kind
 from genro_storage.errors import StorageNotFoundError, StorageReadOnlyError, StorageUnavailableError
-from genro_storage.mounted import RETRY_ATTRIBUTE
 from genro_storage.volume import Volume
+from genro_storage.writing.writer import Writer
 
 #: What statfs says of a backend that knows no bounds: 1 PiB, all free, so that programs which check go on.
 UNBOUNDED_BYTES = 1 << 50
@@ -47,10 +50,17 @@ class VolumeTree(Tree):
         self._started_ns = started_ns
         self._cache_has_direct_io: bool | None = None  # nobody has asked yet
         self._root = Entry('', Kind.DIRECTORY)
+        self._is_strict = volume.definition.posix is Posix.STRICT
+        self._litter = Litter(volume, inodes)
+        self._xattrs = VolumeXattrs(volume)
 
     # Looking
 
     def lookup(self, parent: Inode, name: str) -> ops.EntryReply:
+        if self._litter.is_noise(name):
+            return self._litter.find(parent, self._litter_path(parent, name))
+        if self._litter.is_probe(name):
+            self._litter.expect(self._path(parent))
         known = self._volume.find(self._path_below(parent, name), timed=False)
         if known.entry is None:
             return ops.EntryReply(0, None, known.remaining_s, 0.0)
@@ -76,6 +86,9 @@ class VolumeTree(Tree):
             raise StorageNotFoundError(f'{self._volume.name}:{path} has gone')
         return ops.AttributesReply(self._attributes(inode, path, known.entry), known.remaining_s)
 
+    def admit(self, pid: int) -> None:
+        self._litter.admit(pid)
+
     def open_directory(self, inode: Inode) -> OpenDirectory:
         path = self._path(inode)
         parent_ino = self._ino(paths.parent(path))
@@ -86,10 +99,17 @@ class VolumeTree(Tree):
         # Who syncs a directory wants all that is in it on the backend; to wait for names alone would help nobody here.
         self._volume.sync(self._path(inode))
 
+    def get_xattr(self, inode: Inode, name: str) -> bytes:
+        return self._xattrs.get(self._path(inode), name)
+
+    def list_xattrs(self, inode: Inode) -> bytes:
+        return self._xattrs.names(self._path(inode))
+
     def set_xattr(self, inode: Inode, request: ops.Setxattr) -> None:
-        if request.name != RETRY_ATTRIBUTE:
-            refuse(errno.ENOTSUP)
-        self._volume.retry_parked(self._path(inode))
+        self._xattrs.set(self._path(inode), request)
+
+    def remove_xattr(self, inode: Inode, name: str) -> None:
+        self._xattrs.remove(self._path(inode), name)
 
     def statfs(self, inode: Inode) -> ops.StatfsReply:
         usage = self._volume.usage()
@@ -116,9 +136,17 @@ class VolumeTree(Tree):
     def set_attributes(self, inode: Inode, file: OpenFile | None, request: ops.Setattr) -> ops.AttributesReply:
         if self._volume.definition.permissions is Permissions.READONLY:
             raise StorageReadOnlyError(f'{self._volume.name} is readonly')
+        changes = Attributes()
+        if self._volume.keeps_attributes or self._is_strict:
+            shown = self.attributes(inode, file).attributes
+            changes = volume_modes.changes_of(request, shown, self._volume.clock.time_ns())
+            if self._is_strict:
+                self._refuse_unkept(changes, shown)
         if request.size_bytes is not None:
             self._truncate(inode, file, request.size_bytes)
             forget_mtime(inode)
+        if self._volume.keeps_attributes and self._keep(inode, changes):
+            return self.attributes(inode, file)
         if request.mtime_ns is not None:
             self._set_mtime(inode, request.mtime_ns)
         kept = kept_of(inode)
@@ -131,30 +159,57 @@ class VolumeTree(Tree):
         return self.attributes(inode, file)
 
     def make_directory(self, parent: Inode, request: ops.Mkdir) -> ops.EntryReply:
-        self._volume.make_directory(self._path_below(parent, request.name))
-        return self.lookup(parent, request.name)
+        attributes = self._of_new(parent, request, stat.S_IFDIR | stat.S_IMODE(request.mode))
+        self._volume.make_directory(self._path_below(parent, request.name), attributes)
+        reply = self.lookup(parent, request.name)
+        if attributes is not None:
+            keep_modes(self._inodes.get(reply.nodeid), attributes)
+        return reply
+
+    def symlink(self, parent: Inode, request: ops.Symlink) -> ops.EntryReply:
+        return self._make_file(parent, request, request.name, stat.S_IFLNK | 0o777, paths.encode(request.target))
+
+    def make_node(self, parent: Inode, request: ops.Mknod) -> ops.EntryReply:
+        rdev = request.rdev if stat.S_IFMT(request.mode) in {stat.S_IFCHR, stat.S_IFBLK} else None
+        return self._make_file(parent, request, request.name, request.mode, b'', rdev)
+
+    def read_link(self, inode: Inode) -> bytes:
+        if not self._volume.keeps_attributes:
+            refuse(errno.EINVAL)
+        return self._volume.read_link(self._path_of_file(inode))
 
     def unlink(self, parent: Inode, name: str) -> None:
+        if self._litter.is_noise(name):
+            self._litter.unlink_at(parent, self._litter_path(parent, name))
+            return
+        self._remember(parent, name)
         self._volume.remove_file(self._path_below(parent, name))
         self._inodes.remove(parent, name)
 
     def remove_directory(self, parent: Inode, name: str) -> None:
-        self._volume.remove_directory(self._path_below(parent, name))
+        self._litter.remove_around(self._path_below(parent, name))
         self._inodes.remove(parent, name)
 
     def rename(self, parent: Inode, name: str, new_parent: Inode, new_name: str, flags: int) -> None:
+        if self._litter.is_noise(name) or self._litter.is_noise(new_name):
+            self._litter.move(self._litter_path(parent, name), self._litter_path(new_parent, new_name), flags)
+            self._inodes.rename(parent, name, new_parent, new_name)
+            return
         source, target = self._path_below(parent, name), self._path_below(new_parent, new_name)
         if flags & ~RENAME_NOREPLACE:
             refuse(errno.EINVAL)
         if flags & RENAME_NOREPLACE and self._volume.find(target).entry is not None:
             refuse(errno.EEXIST)
+        self._remember(new_parent, new_name)
         self._volume.rename(source, target)
+        self._litter.follow(source, target)
         self._inodes.rename(parent, name, new_parent, new_name)
 
     def open(self, inode: Inode, request: ops.Open) -> OpenFile:
         path = self._path_of_file(inode)
         # Linux truncates with O_RDONLY too (open(2), NOTES), and has believed so since this was sent.
         if request.flags & os.O_ACCMODE == os.O_RDONLY and not request.flags & os.O_TRUNC:
+            self._litter.admit(request.pid)
             return self._open_to_read(inode, path)
         _refuse_beside_readers(inode)
         writer = self._volume.open_write(
@@ -163,9 +218,11 @@ class VolumeTree(Tree):
             truncate=bool(request.flags & os.O_TRUNC),
             append=bool(request.flags & os.O_APPEND),
         )
-        return VolumeFile(inode, writer, self._ino(path), None, self._volume.clock)
+        return self._written(inode, writer, path)
 
     def create(self, parent: Inode, request: ops.Create) -> tuple[ops.EntryReply, OpenFile]:
+        if self._litter.is_noise(request.name):
+            return self._litter.create_at(parent, self._litter_path(parent, request.name), request)
         path = self._path_below(parent, request.name)
         writer = self._volume.open_write(
             path,
@@ -173,6 +230,7 @@ class VolumeTree(Tree):
             exclusive=bool(request.flags & os.O_EXCL),
             truncate=bool(request.flags & os.O_TRUNC),
             append=bool(request.flags & os.O_APPEND),
+            attributes=self._of_new(parent, request, stat.S_IFREG | stat.S_IMODE(request.mode)),
         )
         try:
             entry = self.lookup(parent, request.name)
@@ -180,12 +238,85 @@ class VolumeTree(Tree):
         except BaseException:
             writer.abort()
             raise
-        return entry, VolumeFile(inode, writer, self._ino(path), None, self._volume.clock)
+        return entry, self._written(inode, writer, path)
 
     def supersede(self, inode: Inode) -> None:
         inode.state = msgspec.structs.replace(kept_of(inode), superseded=True)
 
     # Inside
+
+    def _of_new(self, parent: Inode, request: ops.Request, mode: int, rdev: int | None = None) -> Attributes | None:
+        """What is kept of something new; None where nothing is."""
+        if not self._volume.keeps_attributes:
+            return None
+        above = self.attributes(parent, None).attributes
+        return volume_modes.of_new(request, mode, above, self._volume.clock.time_ns(), rdev)
+
+    def _make_file(
+        self, parent: Inode, request: ops.Request, name: str, mode: int, content: bytes, rdev: int | None = None
+    ) -> ops.EntryReply:
+        """Make a file of any type in one step, on the backend at once."""
+        attributes = self._of_new(parent, request, mode, rdev)
+        if attributes is None and not stat.S_ISREG(mode):
+            refuse(errno.EPERM)  # symlink(2), mknod(2): the file system does not support them
+        writer = self._volume.replace(self._path_below(parent, name), exclusive=True, attributes=attributes)
+        try:
+            writer.write(0, content)
+            writer.close()
+        except BaseException:
+            writer.abort()
+            raise
+        return self.lookup(parent, name)
+
+    def _written(self, inode: Inode, writer: Writer, path: str) -> VolumeFile:
+        file = VolumeFile(inode, writer, self._ino(path), None, self._volume.clock)
+        if self._volume.keeps_attributes:
+            file.lose_set_id = lambda: self._lose_set_id(inode)
+        return file
+
+    def _remember(self, parent: Inode, name: str) -> None:
+        """Who has a file open that is about to lose its name still sees its mode and owner."""
+        inode = self._inodes.child(parent, name)
+        if inode is None or not inode.files or not self._volume.keeps_attributes:
+            return
+        entry = self._volume.find(self._path_below(parent, name), timed=False).entry
+        if entry is not None and entry.attributes is not None:
+            keep_modes(inode, entry.attributes)
+
+    def _lose_set_id(self, inode: Inode) -> None:
+        path = '/'.join(self._inodes.names(inode) or ())
+        entry = self._volume.find(path, timed=False).entry if path else None
+        mode = entry.attributes.mode if entry is not None and entry.attributes is not None else None
+        mode = None if mode is None else volume_modes.without_set_id(mode)
+        if mode is not None:
+            self._volume.set_attributes(path, Attributes(mode=mode))
+
+    def _keep(self, inode: Inode, changes: Attributes) -> bool:
+        """Have the volume keep what was set; False of what has no name any more, or is its root."""
+        path = '/'.join(self._inodes.names(inode) or ())
+        if not path:
+            return False
+        if changes == Attributes():
+            return True
+        before = self._volume.stat(path)
+        self._volume.set_attributes(path, changes)
+        if before.is_directory:
+            keep_modes(inode, changes)  # a server may forget those of a marker
+            return True
+        after = self._volume.find(path, timed=False).entry
+        for file in list(inode.files):
+            if after is not None and isinstance(file, VolumeFile):
+                file.rebase(before.version, after.version)
+        return True
+
+    @staticmethod
+    def _refuse_unkept(changes: Attributes, shown: ops.Attributes) -> None:
+        """Only what is kept, or is so already, may be set."""
+        same = changes.mode in {None, shown.mode} and changes.uid in {None, shown.uid}
+        if not same or changes.gid not in {None, shown.gid}:
+            refuse(errno.EOPNOTSUPP)
+        if changes.atime_ns is not None and changes.mtime_ns is None:
+            refuse(errno.EOPNOTSUPP)
 
     def _open_to_read(self, inode: Inode, path: str) -> VolumeFile:
         entry, reader = self._volume.open_told(path)
@@ -235,6 +366,11 @@ class VolumeTree(Tree):
         return '/'.join(names)
 
     def _path_below(self, parent: Inode, name: str) -> str:
+        if self._litter.is_noise(name):
+            refuse(errno.EACCES)  # what can be done with it was done before
+        return paths.child(self._path(parent), paths.join(name))
+
+    def _litter_path(self, parent: Inode, name: str) -> str:
         return paths.child(self._path(parent), paths.join(name))
 
     def _enter(self, parent: Inode, name: str, entry: Entry, remaining_s: float) -> ops.EntryReply:
@@ -256,20 +392,30 @@ class VolumeTree(Tree):
             # ENOENT from getdents(2) is the end of a directory that was removed, to the C library: what has no bucket
             # would look empty, and a mirror of it be emptied.
             raise StorageUnavailableError(f'{self._volume.name}: cannot be listed: {error}') from error
+        entries = [entry for entry in entries if not self._litter.is_noise(entry.name)]
         by_name = {entry.name: entry for entry in sorted(entries, key=lambda entry: entry.name)}
 
-        def enter(name: str) -> ops.EntryReply:
-            return self._enter(inode, name, by_name[name], remaining_s)
+        def enter(name: str) -> ops.EntryReply | None:
+            # Not as it was listed: it may have gone since, or be another one, and the kernel would believe it again.
+            known = self._volume.recall(paths.child(path, name))
+            if known is None:
+                return self._enter(inode, name, by_name[name], remaining_s)
+            if known.entry is None:
+                return None
+            reply = self._enter(inode, name, known.entry, known.remaining_s)
+            if not known.timed:
+                reply.attributes_ttl_s = 0.0
+            return reply
 
         return [
             Item(
                 name,
                 self._ino(paths.child(path, name)),
-                stat.S_IFDIR if entry.is_directory else stat.S_IFREG,
+                _type_of(entry),
                 enter,
             )
             for name, entry in by_name.items()
-        ]
+        ] + self._litter.items(inode, path)
 
     def _attributes(self, inode: Inode, path: str, entry: Entry) -> ops.Attributes:
         attributes = attrs.of_entry(entry, self._ino(path), self._owner, self._started_ns)
@@ -299,11 +445,15 @@ class VolumeTree(Tree):
                 kept, version=entry.version if first else None, mtime_ns=kept.mtime_ns if first else None
             )
             inode.state = kept
-        if kept.mode is not None:
+        stored = entry.attributes or Attributes()
+        if kept.mode is not None and stored.mode is None:
             attributes.mode = stat.S_IFMT(attributes.mode) | kept.mode
-        attributes.uid = attributes.uid if kept.uid is None else kept.uid
-        attributes.gid = attributes.gid if kept.gid is None else kept.gid
-        attributes.mtime_ns = attributes.mtime_ns if kept.mtime_ns is None else kept.mtime_ns
+        if kept.uid is not None and stored.uid is None:
+            attributes.uid = kept.uid
+        if kept.gid is not None and stored.gid is None:
+            attributes.gid = kept.gid
+        if kept.mtime_ns is not None and stored.mtime_ns is None:
+            attributes.mtime_ns = kept.mtime_ns
 
     def _truncate(self, inode: Inode, file: OpenFile | None, size_bytes: int) -> None:
         if isinstance(file, VolumeFile) and file.is_writer:
@@ -324,10 +474,18 @@ class VolumeTree(Tree):
         mtime_ns = self._volume.clock.time_ns() if mtime_ns == ops.NOW else mtime_ns
         names = self._inodes.names(inode)
         path = '/'.join(names or ())
-        if names is None or not self._volume.set_mtime(path, mtime_ns):
+        if names is None or not path or not self._volume.set_mtime(path, mtime_ns):
+            if self._is_strict:
+                refuse(errno.EOPNOTSUPP)
             entry = self._volume.find(path).entry if path else None
             version = entry.version if entry is not None else None
             inode.state = msgspec.structs.replace(kept_of(inode), mtime_ns=mtime_ns, version=version)
+
+
+def _type_of(entry: Entry) -> int:
+    if entry.kind is Kind.OTHER and entry.attributes is not None:
+        return stat.S_IFMT(entry.attributes.mode or 0)
+    return stat.S_IFDIR if entry.is_directory else stat.S_IFREG
 
 
 def _refuse_beside_readers(inode: Inode) -> None:

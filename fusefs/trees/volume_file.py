@@ -5,14 +5,17 @@ holds. Threads: as readers and writers; what is kept with an inode is replaced a
 """
 
 import errno
+import os
+import stat
 from collections.abc import Callable
 
 import msgspec
 
 from fusefs import ops
+from fusefs.handles import OpenFile
 from fusefs.inodes import Inode
-from fusefs.trees.base import refuse
-from genro_storage.entry import Entry, Kind, Version
+from fusefs.trees.base import refuse, seek_in_data
+from genro_storage.entry import Attributes, Entry, Kind, Version
 from genro_storage.reading.reader import BlockReader, Reader
 from genro_storage.runtime import Clock, about_to_block
 from genro_storage.writing.writer import StagedReader, Writer
@@ -55,6 +58,8 @@ class VolumeFile:
         self._clock = clock
         self._open_complete = open_complete
         self._is_certain = is_certain
+        #: Called where a write is to take set-id bits away; None where nobody keeps any.
+        self.lose_set_id: Callable[[], None] | None = None
         self._version = None if isinstance(handle, Writer) or entry is None else entry.version
         self._mtime_ns = clock.time_ns() if entry is None else entry.mtime_ns
 
@@ -64,6 +69,8 @@ class VolumeFile:
         return self._handle.read(offset, size_bytes)
 
     def write(self, offset: int, data: memoryview | bytes, *, kill_suidgid: bool) -> int:
+        if kill_suidgid and self.lose_set_id is not None:
+            self.lose_set_id()
         self._changes()
         return self._writer().write(offset, data)
 
@@ -71,6 +78,26 @@ class VolumeFile:
         """Cut off, or lengthen with zeros."""
         self._changes()
         self._writer().truncate(size_bytes)
+
+    def allocate(self, offset: int, size_bytes: int, mode: int) -> None:
+        self._changes()
+        self._writer().allocate(offset, size_bytes, mode)
+
+    def seek(self, offset: int, whence: int) -> int:
+        size_bytes = self._handle.size_bytes
+        in_data = seek_in_data(offset, whence, size_bytes)
+        if not isinstance(self._handle, Writer | StagedReader):
+            return in_data
+        found = self._handle.seek(offset, whence)
+        if whence == os.SEEK_DATA and found >= size_bytes:
+            refuse(errno.ENXIO)  # lseek(2): the rest of the file is a hole
+        return found
+
+    def copy_from(self, source: OpenFile, source_offset: int, offset: int, size_bytes: int) -> int:
+        if not isinstance(source, VolumeFile):
+            refuse(errno.EOPNOTSUPP)
+        self._changes()
+        return self._writer().copy_from(source._handle, source_offset, offset, size_bytes)
 
     def flush(self) -> None:
         if not isinstance(self._handle, Writer):
@@ -98,6 +125,11 @@ class VolumeFile:
     def version(self) -> Version | None:
         """What a reader shows; None of a file under change, which all who have it open share."""
         return self._handle.version if isinstance(self._handle, StagedReader) else self._version
+
+    def rebase(self, before: Version | None, after: Version | None) -> None:
+        """What it shows has another version, by a change of what is no content."""
+        if self._version is not None and self._version == before:
+            self._version = after
 
     @property
     def content(self) -> Version | None:
@@ -145,6 +177,18 @@ class VolumeFile:
 def kept_of(inode: Inode) -> Kept:
     """What is kept with an inode."""
     return inode.state if isinstance(inode.state, Kept) else Kept()
+
+
+def keep_modes(inode: Inode, attributes: Attributes) -> None:
+    """Keep with an inode what may be lost on its way: it is shown where nothing is stored."""
+    kept = kept_of(inode)
+    inode.state = msgspec.structs.replace(
+        kept,
+        mode=kept.mode if attributes.mode is None else stat.S_IMODE(attributes.mode),
+        uid=kept.uid if attributes.uid is None else attributes.uid,
+        gid=kept.gid if attributes.gid is None else attributes.gid,
+        mtime_ns=kept.mtime_ns if attributes.mtime_ns is None else attributes.mtime_ns,
+    )
 
 
 def forget_mtime(inode: Inode) -> None:

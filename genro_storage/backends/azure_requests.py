@@ -15,12 +15,15 @@ import time
 import uuid
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from genro_storage.backends.base import Expected, Source
+import msgspec
+
+from genro_storage.backends.base import Expected, Headers, Source
 from genro_storage.backends.copying import read_exactly, read_part
 from genro_storage.backends.fsspec_errors import translate
 from genro_storage.backends.http_errors import NOT_FOUND, RANGE_NOT_SATISFIABLE, refusal
@@ -65,6 +68,7 @@ _CODES: dict[str, type[StorageError]] = {
     'InvalidBlockList': StorageConflictError,
     'OperationTimedOut': StorageTimeoutError,  # 500
     'InvalidResourceName': StoragePathError,  # 400
+    'InvalidMetadata': StorageUnsupportedError,  # 400: names are those of C#'s identifiers
     'ContainerBeingDeleted': StorageUnavailableError,  # 409
 }
 
@@ -100,7 +104,39 @@ class AzureConnection:
         except StorageNotFoundError:
             return None
         # What other programs and hierarchical namespaces keep for a directory, under the name of the directory.
-        return None if (found.metadata or {}).get('hdi_isfolder') == 'true' else _stored(found)
+        metadata = {name.lower(): value for name, value in (found.metadata or {}).items()}
+        if metadata.get('hdi_isfolder') == 'true':
+            return None
+        return msgspec.structs.replace(_stored(found), metadata=metadata)
+
+    async def headers(self, key: str) -> Headers | None:
+        """See LoopConnection."""
+        if not _is_expressible(key):
+            return None
+        try:
+            found = await self._guarded(self._blob(key).get_blob_properties(**self._limits), key)
+        except StorageNotFoundError:
+            return None
+        return Headers(found.etag, found.content_settings.content_type)
+
+    def url(self, key: str, valid_s: float) -> str:
+        """See LoopConnection. Signed with the account's key; a token for more than this is not handed on."""
+        from azure.storage.blob import BlobSasPermissions, generate_blob_sas
+
+        held = self._filesystem.service_client.credential
+        if getattr(held, 'account_key', None) is None:
+            raise StorageUnsupportedError(
+                f"{self._what(key)}: no URL can be signed with these credentials; expected the account's key"
+            )
+        signature = generate_blob_sas(
+            account_name=held.account_name,
+            container_name=self._name,
+            blob_name=key,
+            account_key=held.account_key,
+            permission=BlobSasPermissions(read=True),
+            expiry=datetime.now(UTC) + timedelta(seconds=max(1, int(valid_s))),
+        )
+        return f'{self._blob(key).url}?{signature}'
 
     async def page(
         self, prefix: str, delimiter: str, limit: int | None, after: str | None
@@ -129,18 +165,34 @@ class AzureConnection:
 
     # Writing
 
-    async def put(self, key: str, data: bytes, expected: Expected) -> StoredObject:
+    async def put(self, key: str, data: bytes, expected: Expected, metadata: Mapping[str, str]) -> StoredObject:
         """See LoopConnection."""
         self._refuse(key)
         putting = self._blob(key).upload_blob(
-            data, length=len(data), overwrite=True, max_concurrency=1, **_condition(expected), **self._limits
+            data,
+            length=len(data),
+            overwrite=True,
+            max_concurrency=1,
+            metadata=dict(metadata),
+            **_condition(expected),
+            **self._limits,
         )
         return await self._storing(putting, key, len(data))
 
+    async def describe(self, key: str, metadata: Mapping[str, str], tag: str | None) -> StoredObject:
+        """See LoopConnection. The version is another one then."""
+        there = await self.head(key)
+        if there is None:
+            raise StorageNotFoundError(f'{self._what(key)}: nothing is there')
+        condition = _if_match(there.tag if tag is None else tag)
+        setting = self._blob(key).set_blob_metadata(dict(metadata), **condition, **self._limits)
+        stored = await self._storing(setting, key, 0)
+        return msgspec.structs.replace(stored, size_bytes=there.size_bytes, metadata=metadata)
+
     @contextmanager
-    def upload(self, key: str, source: Source) -> Iterator[Commit]:
+    def upload(self, key: str, source: Source, metadata: Mapping[str, str]) -> Iterator[Commit]:
         """See LoopConnection. What was not committed nobody sees, and Azure forgets it after a week."""
-        upload = self.begin(key)
+        upload = self.begin(key, metadata)
         block_bytes = max(_BLOCK_BYTES, -(-source.size_bytes // _BLOCKS_MAX))
         extents = [
             Extent(offset, min(block_bytes, source.size_bytes - offset))
@@ -149,10 +201,10 @@ class AzureConnection:
         self._send(upload, source, extents)
         yield lambda expected: upload.complete(len(extents), expected)
 
-    def begin(self, key: str) -> '_BlockUpload':
+    def begin(self, key: str, metadata: Mapping[str, str]) -> '_BlockUpload':
         """See LoopConnection. What was not committed nobody sees, and Azure forgets it after a week."""
         self._refuse(key)
-        return _BlockUpload(self, key)
+        return _BlockUpload(self, key, metadata)
 
     async def stage(self, key: str, name: str, data: bytes) -> None:
         """Store a block that nobody sees before it is committed."""
@@ -160,12 +212,16 @@ class AzureConnection:
         staging = self._blob(key).stage_block(name, io.BytesIO(data), length=len(data), **self._limits)
         await self._guarded(staging, key, limit_s=limit_s)
 
-    async def commit(self, key: str, names: Sequence[str], expected: Expected) -> StoredObject:
+    async def commit(
+        self, key: str, names: Sequence[str], expected: Expected, metadata: Mapping[str, str]
+    ) -> StoredObject:
         """Make blocks the content of a blob."""
         from azure.storage.blob import BlobBlock
 
         named = [BlobBlock(block_id=name) for name in names]
-        committing = self._blob(key).commit_block_list(named, **_condition(expected), **self._limits)
+        committing = self._blob(key).commit_block_list(
+            named, metadata=dict(metadata), **_condition(expected), **self._limits
+        )
         return await self._storing(committing, key, 0)
 
     async def remove(self, key: str) -> None:
@@ -175,11 +231,16 @@ class AzureConnection:
         with suppress(StorageNotFoundError):
             await self._guarded(self._blob(key).delete_blob(delete_snapshots='include', **self._limits), key)
 
-    async def copy(self, source: str, target: str, tag: str | None) -> None:
+    async def copy(
+        self, source: str, target: str, tag: str | None, expected: Expected, metadata: Mapping[str, str] | None
+    ) -> StoredObject:
         """See LoopConnection. The server may take its time, and is asked how far it is."""
         self._refuse(target)
         blob = self._blob(target)
-        copying = blob.start_copy_from_url(self._blob(source).url, **_if_source_match(tag), **self._limits)
+        asked = {**_if_source_match(tag), **_condition(expected), **self._limits}
+        if metadata is not None:
+            asked['metadata'] = dict(metadata)
+        copying = blob.start_copy_from_url(self._blob(source).url, **asked)
         answer = await self._guarded(copying, source)
         status, progress, moved_at = answer['copy_status'], '', time.monotonic()
         while status == 'pending':
@@ -193,6 +254,7 @@ class AzureConnection:
                 raise StorageTimeoutError(f'{self._what(target)}: a copy stood still for {self._timeout_s:g} s')
         if status != 'success':
             raise StorageIOError(f'{self._what(target)}: the server ended a copy with {status!r}')
+        return StoredObject(target, 0, int(answer['last_modified'].timestamp()), str(answer['etag']).strip('"'))
 
     def close(self) -> None:
         """See LoopConnection."""
@@ -294,9 +356,10 @@ class _BlockUpload:
 
     token = ''
 
-    def __init__(self, connection: AzureConnection, key: str) -> None:
+    def __init__(self, connection: AzureConnection, key: str, metadata: Mapping[str, str]) -> None:
         self._connection = connection
         self._key = key
+        self._metadata = metadata
         # Names of equal length that no other upload to this blob has.
         self._prefix = uuid.uuid4().hex
 
@@ -308,13 +371,14 @@ class _BlockUpload:
         """What sends a part, to be run on the loop."""
         return self._connection.stage(self._key, self._name(number), data)
 
-    def copy(self, number: int, extent: Extent, tag: str) -> None:
+    def copy(self, number: int, extent: Extent, tag: str, source: str | None = None) -> None:
         """See ObjectUpload. Put Block From URL wants a signature of its own for the source, which a key cannot give."""
         raise StorageUnsupportedError(f'{self._key!r}: Azure makes no block of a part of a blob with these credentials')
 
     def complete(self, count: int, expected: Expected) -> StoredObject:
         """See ObjectUpload."""
-        return run(self._connection.commit(self._key, [self._name(n) for n in range(1, count + 1)], expected))
+        names = [self._name(number) for number in range(1, count + 1)]
+        return run(self._connection.commit(self._key, names, expected, self._metadata))
 
     def abort(self) -> None:
         """See ObjectUpload."""

@@ -8,13 +8,13 @@ Threads: every method may be called from several threads at once. A method may w
 """
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, Protocol, runtime_checkable
 
 import msgspec
 
 from genro_storage.entry import Entry, Extent, Usage, Version
-from genro_storage.errors import StorageUnavailableError
+from genro_storage.errors import StorageConflictError, StorageUnavailableError
 
 
 class _Absent(enum.Enum):
@@ -47,6 +47,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     tells_mtime: bool = True
     #: ``rename`` of a directory is copies and then removals, and it is a MovesInSteps.
     moves_in_steps: bool = False
+    #: Objects have user metadata, and it is a StoresMetadata.
+    stores_metadata: bool = False
 
 
 class InterruptedReadError(StorageUnavailableError):
@@ -55,6 +57,10 @@ class InterruptedReadError(StorageUnavailableError):
     def __init__(self, message: str, received: bytes = b'') -> None:
         super().__init__(message)
         self.received = received
+
+
+class SourceGoneError(StorageConflictError):
+    """The version that was to be copied is not there any more; nothing came of it."""
 
 
 class Source(Protocol):
@@ -98,7 +104,15 @@ class Backend(Protocol):
         version is weak, as far as can be told).
         """
 
-    def put(self, path: str, source: Source, *, expected: Expected = None, placed: bool = False) -> Entry:
+    def put(
+        self,
+        path: str,
+        source: Source,
+        *,
+        expected: Expected = None,
+        placed: bool = False,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Entry:
         """Store a whole file, seen by others wholly or not at all, and return its entry.
 
         Missing parents appear. Raises StorageExistsError (``expected=ABSENT``), StorageConflictError (another
@@ -106,6 +120,9 @@ class Backend(Protocol):
 
         ``placed``: the caller has seen lately that the parent is a directory and that none is at the path, which need
         not be asked again. The entry's ``mtime_ns`` is 0 where only asking would tell (``tells_mtime``).
+
+        ``metadata``: user metadata of the new object, in the place of all there was; of use where it is a
+        StoresMetadata.
         """
 
     def remove_file(self, path: str, *, seen: bool = False, beside: bool | None = None) -> None:
@@ -115,8 +132,11 @@ class Backend(Protocol):
         entries. Neither need be asked again, and who was wrong about the first hears of no error.
         """
 
-    def make_directory(self, path: str) -> None:
-        """Make an empty directory that lasts. Raises StorageExistsError, StorageNotFoundError (no parent)."""
+    def make_directory(self, path: str, *, metadata: Mapping[str, str] | None = None) -> None:
+        """Make an empty directory that lasts; ``metadata`` as for ``put``.
+
+        Raises StorageExistsError, StorageNotFoundError (no parent).
+        """
 
     def remove_directory(self, path: str, *, beside: bool | None = None) -> None:
         """Remove an empty directory; ``beside`` as for files.
@@ -130,8 +150,21 @@ class Backend(Protocol):
         Raises StorageNotFoundError, StorageIsADirectoryError, StorageNotADirectoryError, StorageNotEmptyError.
         """
 
-    def copy(self, source: str, target: str) -> Entry:
-        """Copy a file inside the backend, without its bytes passing through here. Raises StorageUnsupportedError."""
+    def copy(
+        self,
+        source: str,
+        target: str,
+        *,
+        version: Version | None = None,
+        expected: Expected = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Entry:
+        """Copy a file inside the backend, without its bytes passing through here; the entry of the copy, as of ``put``.
+
+        With a version only that one of the source: raises SourceGoneError. ``expected`` is of the target, and
+        ``metadata`` of the copy; None: that of the source. The source may be a path in the store (SharesStore).
+        Raises StorageUnsupportedError, StorageNotFoundError, StorageIsADirectoryError, and what ``put`` raises.
+        """
 
     def set_mtime(self, path: str, mtime_ns: int) -> None:
         """Keep a modification time. Raises StorageUnsupportedError where ``stores_mtime`` is false."""
@@ -183,10 +216,11 @@ class PartUpload(Protocol):
     def send(self, number: int, source: Source, extent: Extent) -> None:
         """Store some of a source as a part, in place of an earlier one of this number. May be tried again."""
 
-    def copy(self, number: int, extent: Extent, version: Version) -> None:
+    def copy(self, number: int, extent: Extent, version: Version, source: str | None = None) -> None:
         """Make a part of bytes of this very file, of that version, without their passing through here.
 
-        Raises StorageConflictError if that version is not there any more, StorageUnsupportedError.
+        Or of another file of this backend, or of its store (SharesStore). Raises StorageConflictError if that version
+        is not there any more (of another file SourceGoneError), StorageUnsupportedError.
         """
 
     def complete(self, count: int, expected: Expected) -> Entry:
@@ -200,11 +234,73 @@ class PartUpload(Protocol):
 class UploadsInParts(Protocol):
     """A backend that takes a large file in parts: while it is being written, or with parts of the version before."""
 
-    def begin_upload(self, path: str) -> PartUpload | None:
-        """Begin one; None where this backend cannot. Parts of 5 MiB at least, but the last; of one size, where sent."""
+    def begin_upload(self, path: str, metadata: Mapping[str, str] | None = None) -> PartUpload | None:
+        """Begin one, of an object with this user metadata; None where this backend cannot.
+
+        Parts of 5 MiB at least, but the last; of one size, where sent.
+        """
 
     def abort_upload(self, path: str, token: str) -> None:
         """Have the server forget one that a process which is gone had begun; no error where there is none."""
+
+
+@runtime_checkable
+class StoresMetadata(Protocol):
+    """A backend whose objects have user metadata: names in lower case, without the prefix of the protocol.
+
+    Directories have it where they have a marker. Entries tell it where it costs no further request.
+    """
+
+    def metadata(self, path: str) -> Mapping[str, str]:
+        """That of a file or directory. Raises StorageNotFoundError, StorageUnsupportedError."""
+
+    def set_metadata(self, path: str, metadata: Mapping[str, str], *, expected: Version | None) -> Entry:
+        """Replace all of it and keep all else; the entry, whose version may be another now, of the same bytes.
+
+        With a version, only if that is there: raises StorageConflictError. A directory gets a marker.
+        Raises StorageNotFoundError, StorageUnsupportedError.
+        """
+
+    def tell_attributes(self, directory: str, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """These entries of a directory with their attributes, several asked for at a time; what has gone left out."""
+
+
+@runtime_checkable
+class SharesStore(Protocol):
+    """A backend that shows a part of something larger, as a mount does that begins at a prefix of a bucket."""
+
+    @property
+    def store(self) -> str:
+        """Names the whole: where it is equal, one can copy what another shows. '' where that is never so."""
+
+    def path_in_store(self, path: str) -> str:
+        """A path with a slash before it that all backends of the store take for this file, to copy from and to read."""
+
+
+class Headers(msgspec.Struct, frozen=True, gc=False):
+    """What a server says of an object beside its bytes and user metadata; None: nothing."""
+
+    etag: str | None = None
+    content_type: str | None = None
+
+
+@runtime_checkable
+class TellsHeaders(Protocol):
+    """A backend that asks a server which describes its objects."""
+
+    def headers(self, path: str) -> Headers:
+        """Of a file. Raises StorageNotFoundError."""
+
+
+@runtime_checkable
+class MakesUrls(Protocol):
+    """A backend whose files have URLs. Whoever has one can read the file for as long as it is valid."""
+
+    def url(self, path: str, valid_s: float) -> str:
+        """From which to GET a file without credentials, for so long; of what is public, for ever.
+
+        Whether the file is there is not asked. Raises StorageUnsupportedError, also for credentials that cannot sign.
+        """
 
 
 class Move(msgspec.Struct, frozen=True, gc=False):

@@ -12,13 +12,14 @@ Threads: safe as far as the file system is; there is no lock here. Each process 
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from inspect import iscoroutinefunction, signature
 from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from genro_storage import paths
-from genro_storage.backends.base import ABSENT, Capabilities, Expected, InterruptedReadError, Source
+from genro_storage.backends.base import ABSENT, Capabilities, Expected, InterruptedReadError, Source, SourceGoneError
 from genro_storage.backends.copying import read_exactly
 from genro_storage.backends.fsspec_entries import entry_of
 from genro_storage.backends.fsspec_errors import translating_foreign
@@ -41,6 +42,9 @@ from genro_storage.runtime import about_to_block
 
 # A piece of a put: the size of a part where the file system uploads in parts, and what a put holds in memory.
 _PIECE_BYTES = 8 << 20
+
+# Names that a web server lists are encoded already.
+_IN_URLS = "/%:=&~+!$,;'@()*[]"
 
 
 class FsspecBackend:
@@ -140,7 +144,15 @@ class FsspecBackend:
             f'{self._shown(path)}: the answer ended {end - offset - len(data)} bytes early', data
         )
 
-    def put(self, path: str, source: Source, *, expected: Expected = None, placed: bool = False) -> Entry:
+    def put(
+        self,
+        path: str,
+        source: Source,
+        *,
+        expected: Expected = None,
+        placed: bool = False,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Entry:
         """See Backend."""
         if not placed or not path or expected is not None:
             self._check_target(path, expected)
@@ -161,7 +173,7 @@ class FsspecBackend:
         with self._asking(path):
             self._call('rm_file', self._full(path))
 
-    def make_directory(self, path: str) -> None:
+    def make_directory(self, path: str, *, metadata: Mapping[str, str] | None = None) -> None:
         """See Backend."""
         if self._find(path) is not None:
             raise StorageExistsError(f'{self._shown(path)} exists')
@@ -192,10 +204,18 @@ class FsspecBackend:
                 return
         self._move_by_copies(moving, source, target)
 
-    def copy(self, source: str, target: str) -> Entry:
+    def copy(
+        self,
+        source: str,
+        target: str,
+        *,
+        version: Version | None = None,
+        expected: Expected = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Entry:
         """See Backend."""
-        self._file(source, None)
-        self._check_target(target, None)
+        self._source(source, version)
+        self._check_target(target, expected)
         self._make_parents(target)
         with self._asking(source):
             self._call('cp_file', self._full(source), self._full(target))
@@ -204,6 +224,13 @@ class FsspecBackend:
     def set_mtime(self, path: str, mtime_ns: int) -> None:
         """See Backend."""
         raise StorageUnsupportedError(f'{self._shown(path)}: fsspec has no way to set the time {mtime_ns}')
+
+    def url(self, path: str, valid_s: float) -> str:
+        """See MakesUrls. Of what is on the web: that is its URL, without a password that it may hold."""
+        parts = urlsplit(self._full(path))
+        if parts.scheme not in {'http', 'https'}:
+            raise StorageUnsupportedError(f'{self._shown(path)}: it has no URL')
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition('@')[2], path=quote(parts.path, safe=_IN_URLS)))
 
     def usage(self) -> None:
         """See Backend. fsspec has no word for it."""
@@ -334,6 +361,12 @@ class FsspecBackend:
         if version is not None and entry.version != version:
             raise StorageConflictError(f'{self._shown(path)} has changed since it was opened')
         return entry
+
+    def _source(self, path: str, version: Version | None) -> None:
+        try:
+            self._file(path, version)
+        except StorageConflictError as error:
+            raise SourceGoneError(str(error)) from error
 
     def _check_target(self, path: str, expected: Expected) -> None:
         there = self._find(path)

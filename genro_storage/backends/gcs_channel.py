@@ -16,8 +16,9 @@ import json
 import os
 import weakref
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -38,6 +39,7 @@ from genro_storage.errors import (
     StoragePermissionError,
     StorageTimeoutError,
     StorageUnavailableError,
+    StorageUnsupportedError,
 )
 
 # aiohttp's 100 are for all sessions of a host; more would gain nothing on one loop.
@@ -101,6 +103,30 @@ class GcsChannel:
             # Synchronous requests of google-auth, which would stop the loop.
             await asyncio.wait_for(asyncio.to_thread(held.maybe_refresh), self._timeout_s)
         return str(held.credentials.token), held.credentials.expiry
+
+    def url(self, bucket: str, key: str, valid_s: float) -> str:
+        """From which anybody can get an object for so long; where nothing is signed, its public address.
+
+        Raises StorageUnsupportedError for credentials without a key to sign with: an access token, a user's own.
+        """
+        if self.is_anonymous:
+            return f'{self.endpoint}/{quote(bucket, safe="")}/{quote(key, safe="/~")}'
+        from google.auth.credentials import AnonymousCredentials, Signing
+        from google.cloud.storage import Client
+
+        held = self.filesystem.credentials.credentials
+        if not isinstance(held, Signing):
+            raise StorageUnsupportedError(
+                f"{self.what(key)}: no URL can be signed with these credentials; expected a service account's key"
+            )
+        try:
+            # A client that asks nothing: it knows how an URL is signed.
+            client = Client(project='-', credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
+            blob = client.bucket(bucket).blob(key)
+            signing = {'credentials': held, 'expiration': timedelta(seconds=max(1, int(valid_s)))}
+            return str(blob.generate_signed_url(version='v4', api_access_endpoint=self.endpoint, **signing))
+        except Exception as error:
+            raise _translated(error, self.what(key)) from error
 
     async def ask(self, request: GcsRequest) -> GcsAnswer:
         """Send a request and wait for its answer. Raises a StorageError for any but 2xx and what is allowed."""

@@ -14,7 +14,9 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from genro_storage.backends.base import Expected, Source
+import msgspec
+
+from genro_storage.backends.base import Expected, Headers, Source
 from genro_storage.backends.copying import read_exactly
 from genro_storage.backends.gcs_channel import GcsAnswer, GcsChannel, GcsRequest
 from genro_storage.backends.http_errors import NOT_FOUND, RANGE_NOT_SATISFIABLE
@@ -40,7 +42,8 @@ _CLIENT_CLOSED = 499
 # "Object naming guidelines": as many bytes of UTF-8, and neither CR nor LF.
 _KEY_MAX_BYTES = 1024
 
-_FIELDS = 'name,size,updated,generation'
+_FIELDS = 'name,size,updated,generation,metadata'
+_LISTED = 'name,size,updated,generation'
 _BYTES = 'application/octet-stream'
 
 
@@ -63,7 +66,20 @@ class GcsConnection:
         if not _is_expressible(key):
             return None
         answer = await self._ask('GET', self._object(key), key, query={'fields': _FIELDS}, allowed_status=NOT_FOUND)
-        return None if answer.status == NOT_FOUND else self._stored(key, self._json(key, answer))
+        return None if answer.status == NOT_FOUND else self._described(key, self._json(key, answer))
+
+    async def headers(self, key: str) -> Headers | None:
+        """See LoopConnection."""
+        if not _is_expressible(key):
+            return None
+        query = {'fields': 'etag,contentType'}
+        answer = await self._ask('GET', self._object(key), key, query=query, allowed_status=NOT_FOUND)
+        said = {} if answer.status == NOT_FOUND else self._json(key, answer)
+        return None if answer.status == NOT_FOUND else Headers(said.get('etag'), said.get('contentType'))
+
+    def url(self, key: str, valid_s: float) -> str:
+        """See LoopConnection."""
+        return self.channel.url(self._bucket, key, valid_s)
 
     async def page(
         self, prefix: str, delimiter: str, limit: int | None, after: str | None
@@ -72,7 +88,7 @@ class GcsConnection:
         if not _is_expressible(prefix):
             return ListingPage(()), None
         query = {'prefix': prefix, 'delimiter': delimiter, 'pageToken': after, 'maxResults': limit}
-        query['fields'] = f'items({_FIELDS}),prefixes,nextPageToken'
+        query['fields'] = f'items({_LISTED}),prefixes,nextPageToken'
         said = self._json(prefix, await self._ask_of_bucket('GET', self._objects, prefix, query=query))
         objects = [self._stored(prefix, item) for item in said.get('items', ())]
         return ListingPage(objects, said.get('prefixes', ())), said.get('nextPageToken') or None
@@ -95,12 +111,12 @@ class GcsConnection:
 
     # Writing
 
-    async def put(self, key: str, data: bytes, expected: Expected) -> StoredObject:
+    async def put(self, key: str, data: bytes, expected: Expected, metadata: Mapping[str, str]) -> StoredObject:
         """See LoopConnection."""
         self._refuse(key)
         # Metadata and content in one request, between boundaries that no content can hold by chance.
         boundary = f'genro-{os.urandom(16).hex()}'
-        described = json.dumps({'name': key, 'contentType': _BYTES})
+        described = json.dumps({'name': key, 'contentType': _BYTES, 'metadata': dict(metadata)})
         head = (
             f'--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{described}\r\n'
             f'--{boundary}\r\nContent-Type: {_BYTES}\r\n\r\n'
@@ -115,13 +131,29 @@ class GcsConnection:
         )
         return self._stored(key, self._json(key, answer))
 
+    async def describe(self, key: str, metadata: Mapping[str, str], tag: str | None) -> StoredObject:
+        """See LoopConnection. What is not named in a change stays, so that what is to go must be named."""
+        there = await self.head(key)
+        if there is None:
+            raise StorageNotFoundError(f'{self.channel.what(key)}: nothing is there')
+        gone = dict.fromkeys(there.metadata or ())
+        answer = await self._ask(
+            'PATCH',
+            self._object(key),
+            key,
+            query={'fields': _FIELDS, 'ifGenerationMatch': there.tag if tag is None else tag},
+            headers={'Content-Type': 'application/json'},
+            body=json.dumps({'metadata': gone | dict(metadata)}).encode(),
+        )
+        return self._described(key, self._json(key, answer))
+
     @contextmanager
-    def upload(self, key: str, source: Source) -> Iterator[Commit]:
+    def upload(self, key: str, source: Source, metadata: Mapping[str, str]) -> Iterator[Commit]:
         """See LoopConnection. All of it is sent with the commit, because the condition belongs to the beginning."""
         self._refuse(key)
-        yield lambda expected: self._send(key, source, expected)
+        yield lambda expected: self._send(key, source, expected, metadata)
 
-    def begin(self, key: str) -> None:
+    def begin(self, key: str, metadata: Mapping[str, str]) -> None:
         """See LoopConnection. Google's uploads take one part after the other, and their condition at the beginning."""
 
     async def remove(self, key: str) -> None:
@@ -129,16 +161,24 @@ class GcsConnection:
         if _is_expressible(key):
             await self._ask('DELETE', self._object(key), key, allowed_status=NOT_FOUND)
 
-    async def copy(self, source: str, target: str, tag: str | None) -> None:
+    async def copy(
+        self, source: str, target: str, tag: str | None, expected: Expected, metadata: Mapping[str, str] | None
+    ) -> StoredObject:
         """See LoopConnection. A large one takes several requests, each for so long as the server likes."""
         self._refuse(target)
         url = f'{self._object(source)}/rewriteTo/b/{_quoted(self._bucket)}/o/{_quoted(target)}'
+        described: dict[str, Any] = {}
+        if metadata is not None:
+            described = {
+                'headers': {'Content-Type': 'application/json'},
+                'body': json.dumps({'contentType': _BYTES, 'metadata': dict(metadata)}).encode(),
+            }
         token: str | None = None
         while True:
-            query = {'rewriteToken': token, 'ifSourceGenerationMatch': tag}
-            said = self._json(source, await self._ask('POST', url, source, query=query))
+            query = {'rewriteToken': token, 'ifSourceGenerationMatch': tag, **_condition(expected)}
+            said = self._json(source, await self._ask('POST', url, source, query=query, **described))
             if said.get('done'):
-                return
+                return self._stored(target, said.get('resource') or {})
             token = said.get('rewriteToken')
 
     def close(self) -> None:
@@ -147,12 +187,12 @@ class GcsConnection:
 
     # Uploads in parts
 
-    def _send(self, key: str, source: Source, expected: Expected) -> StoredObject:
+    def _send(self, key: str, source: Source, expected: Expected, metadata: Mapping[str, str]) -> StoredObject:
         # Google checks the condition, with the last part at the latest. Looked at here too, before gigabytes are sent
         # in vain; and fake-gcs-server 1.54 checks it of uploads in one request only.
         if expected is not None and not _holds(expected, run(self.head(key))):
             raise StorageConflictError(f'{self.channel.what(key)} is not what was expected')
-        location = run(self._begin(key, expected))
+        location = run(self._begin(key, expected, metadata))
         try:
             return self._send_parts(location, key, source)
         except BaseException:
@@ -172,7 +212,7 @@ class GcsConnection:
                 raise StorageIOError(f'{self.channel.what(key)}: the server took nothing of a part of the upload')
             sent = received
 
-    async def _begin(self, key: str, expected: Expected) -> str:
+    async def _begin(self, key: str, expected: Expected, metadata: Mapping[str, str]) -> str:
         """Where the parts go."""
         answer = await self._ask_of_bucket(
             'POST',
@@ -180,7 +220,7 @@ class GcsConnection:
             key,
             query={'uploadType': 'resumable', 'name': key, 'fields': _FIELDS, **_condition(expected)},
             headers={'X-Upload-Content-Type': _BYTES, 'Content-Type': 'application/json'},
-            body=b'{}',
+            body=json.dumps({'metadata': dict(metadata)}).encode(),
         )
         if 'Location' not in answer.headers:
             raise self.channel.malformed(key)
@@ -230,6 +270,10 @@ class GcsConnection:
             return StoredObject(item['name'], int(item['size']), int(moment.timestamp()), str(item['generation']))
         except (KeyError, ValueError, TypeError) as error:
             raise self.channel.malformed(key) from error
+
+    def _described(self, key: str, item: Mapping[str, Any]) -> StoredObject:
+        metadata = item.get('metadata') or {}
+        return msgspec.structs.replace(self._stored(key, item), metadata=metadata)
 
     def _refuse(self, key: str) -> None:
         if not _is_expressible(key):

@@ -8,20 +8,24 @@ Threads: safe; keeps no state but the breaker's. Waits in its pauses, so serving
 """
 
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from genro_storage.backends.base import (
     Backend,
     Capabilities,
     Expected,
+    Headers,
     InterruptedReadError,
+    MakesUrls,
     Move,
     MovesInSteps,
     PartUpload,
     Prepares,
+    SharesStore,
     Source,
+    StoresMetadata,
+    TellsHeaders,
     UploadsInParts,
 )
 from genro_storage.backends.breaker import CircuitBreaker
@@ -31,6 +35,7 @@ from genro_storage.errors import (
     StorageThrottledError,
     StorageTimeoutError,
     StorageUnavailableError,
+    StorageUnsupportedError,
 )
 from genro_storage.runtime import Clock, about_to_block, jitter_s
 
@@ -53,14 +58,18 @@ class GuardedBackend:
     def __init__(
         self, inner: Backend, clock: Clock, timeout_s: float, pause: Callable[[float], None] = time.sleep
     ) -> None:
-        self._inner = inner
+        self._given = inner
         self._clock = clock
         self._timeout_s = timeout_s
         self._pause = pause
         self._breaker = CircuitBreaker(clock)
 
     def __repr__(self) -> str:
-        return f'GuardedBackend({self._inner!r})'
+        return f'{type(self).__name__}({self._given!r})'
+
+    @property
+    def _inner(self) -> Backend:
+        return self._given
 
     @property
     def capabilities(self) -> Capabilities:
@@ -100,18 +109,29 @@ class GuardedBackend:
         rest = self._persist(read_rest)
         return b''.join([*received, rest]) if received else rest
 
-    def put(self, path: str, source: Source, *, expected: Expected = None, placed: bool = False) -> Entry:
+    def put(
+        self,
+        path: str,
+        source: Source,
+        *,
+        expected: Expected = None,
+        placed: bool = False,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Entry:
         """See Backend. Tried again only without a condition, which a first try that did arrive would break."""
-        store = partial(self._inner.put, path, source, expected=expected, placed=placed)
+
+        def store() -> Entry:
+            return self._inner.put(path, source, expected=expected, placed=placed, metadata=metadata)
+
         return self._persist(store) if expected is None else self._once(store)
 
     def remove_file(self, path: str, *, seen: bool = False, beside: bool | None = None) -> None:
         """See Backend. Once: a second try could not tell its own success from nothing being there."""
         self._once(lambda: self._inner.remove_file(path, seen=seen, beside=beside))
 
-    def make_directory(self, path: str) -> None:
+    def make_directory(self, path: str, *, metadata: Mapping[str, str] | None = None) -> None:
         """See Backend. Once."""
-        self._once(lambda: self._inner.make_directory(path))
+        self._once(lambda: self._inner.make_directory(path, metadata=metadata))
 
     def remove_directory(self, path: str, *, beside: bool | None = None) -> None:
         """See Backend. Once."""
@@ -121,9 +141,31 @@ class GuardedBackend:
         """See Backend. Once."""
         self._once(lambda: self._inner.rename(source, target))
 
-    def copy(self, source: str, target: str) -> Entry:
-        """See Backend. Tried again."""
-        return self._persist(lambda: self._inner.copy(source, target))
+    def copy(
+        self,
+        source: str,
+        target: str,
+        *,
+        version: Version | None = None,
+        expected: Expected = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Entry:
+        """See Backend. Tried again only without a condition on the target, as ``put``."""
+
+        def copy() -> Entry:
+            return self._inner.copy(source, target, version=version, expected=expected, metadata=metadata)
+
+        return self._persist(copy) if expected is None else self._once(copy)
+
+    @property
+    def store(self) -> str:
+        """See SharesStore."""
+        return self._inner.store if isinstance(self._inner, SharesStore) else ''
+
+    def path_in_store(self, path: str) -> str:
+        """See SharesStore."""
+        assert isinstance(self._inner, SharesStore)  # noqa: S101 - who asks has seen the name of the store
+        return self._inner.path_in_store(path)
 
     def plan_move(self, source: str, target: str) -> Sequence[Move]:
         """See MovesInSteps. Tried again: what is done already it finds done."""
@@ -145,16 +187,32 @@ class GuardedBackend:
         """See Backend. Tried again."""
         self._persist(lambda: self._inner.set_mtime(path, mtime_ns))
 
+    def metadata(self, path: str) -> Mapping[str, str]:
+        """See StoresMetadata. Tried again."""
+        return self._persist(lambda: self._storer.metadata(path))
+
+    def set_metadata(self, path: str, metadata: Mapping[str, str], *, expected: Version | None) -> Entry:
+        """See StoresMetadata. Tried again only without a condition: the first try may have made another version."""
+
+        def describe() -> Entry:
+            return self._storer.set_metadata(path, metadata, expected=expected)
+
+        return self._persist(describe) if expected is None else self._once(describe)
+
+    def tell_attributes(self, directory: str, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """See StoresMetadata. Tried again."""
+        return self._persist(lambda: self._storer.tell_attributes(directory, entries))
+
     def usage(self) -> Usage | None:
         """See Backend. Tried again."""
         return self._persist(self._inner.usage)
 
-    def begin_upload(self, path: str) -> PartUpload | None:
+    def begin_upload(self, path: str, metadata: Mapping[str, str] | None = None) -> PartUpload | None:
         """See UploadsInParts. Tried again: one whose answer was lost stays on the server until that forgets it."""
         inner = self._inner
         if not isinstance(inner, UploadsInParts):
             return None
-        upload = self._persist(lambda: inner.begin_upload(path))
+        upload = self._persist(lambda: inner.begin_upload(path, metadata))
         return None if upload is None else _GuardedUpload(upload, self._persist, self._once)
 
     def abort_upload(self, path: str, token: str) -> None:
@@ -162,6 +220,18 @@ class GuardedBackend:
         inner = self._inner
         if isinstance(inner, UploadsInParts):
             self._persist(lambda: inner.abort_upload(path, token))
+
+    def headers(self, path: str) -> Headers:
+        """See TellsHeaders. Tried again; says nothing where the backend is none."""
+        inner = self._inner
+        return self._persist(lambda: inner.headers(path)) if isinstance(inner, TellsHeaders) else Headers()
+
+    def url(self, path: str, valid_s: float) -> str:
+        """See MakesUrls. The backend is not asked, but who knows the credentials may be."""
+        about_to_block()
+        if not isinstance(self._inner, MakesUrls):
+            raise StorageUnsupportedError(f'{self.destination}: its files have no URLs')
+        return self._inner.url(path, valid_s)
 
     def prepare(self) -> None:
         """See Prepares."""
@@ -179,6 +249,13 @@ class GuardedBackend:
     @property
     def _mover(self) -> MovesInSteps:
         assert isinstance(self._inner, MovesInSteps)  # noqa: S101 - the capability that a caller has seen
+        return self._inner
+
+    @property
+    def _storer(self) -> StoresMetadata:
+        if not self._inner.capabilities.stores_metadata:
+            raise StorageUnsupportedError(f'{self.destination}: no metadata is stored there')
+        assert isinstance(self._inner, StoresMetadata)  # noqa: S101 - the capability says so
         return self._inner
 
     def _persist(self, operation: Callable[[], T]) -> T:
@@ -250,9 +327,9 @@ class _GuardedUpload:
         """See PartUpload. Tried again: a part replaces itself."""
         self._persist(lambda: self._inner.send(number, source, extent))
 
-    def copy(self, number: int, extent: Extent, version: Version) -> None:
+    def copy(self, number: int, extent: Extent, version: Version, source: str | None = None) -> None:
         """See PartUpload. Tried again."""
-        self._persist(lambda: self._inner.copy(number, extent, version))
+        self._persist(lambda: self._inner.copy(number, extent, version, source))
 
     def complete(self, count: int, expected: Expected) -> Entry:
         """See PartUpload. Once: a second try finds no upload, or another version than the expected one."""

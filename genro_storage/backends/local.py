@@ -13,12 +13,12 @@ Threads: safe; there is no state, the kernel does the locking.
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from genro_storage import paths
-from genro_storage.backends.base import ABSENT, Capabilities, Expected, Source
+from genro_storage.backends.base import ABSENT, Capabilities, Expected, Source, SourceGoneError
 from genro_storage.backends.local_drafts import Draft
 from genro_storage.backends.local_paths import LISTING, Place, locate
 from genro_storage.backends.oserrors import refuse_removing_root, refuse_rename, translating
@@ -94,7 +94,15 @@ class LocalBackend:
         with self._locate(path) as place:
             return self._open_file(path, place)
 
-    def put(self, path: str, source: Source, *, expected: Expected = None, placed: bool = False) -> Entry:
+    def put(
+        self,
+        path: str,
+        source: Source,
+        *,
+        expected: Expected = None,
+        placed: bool = False,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Entry:
         """See Backend. A link at the path is written through; mode and, where allowed, owner of a file stay."""
         with self._locate(path, follow=expected is not ABSENT, make_parents=True) as place:
             self._refuse_target(path, place, expected)
@@ -117,7 +125,7 @@ class LocalBackend:
                 raise StorageIsADirectoryError(f'{self._shown(path)} is a directory')
             os.unlink(place.name, dir_fd=place.directory)
 
-    def make_directory(self, path: str) -> None:
+    def make_directory(self, path: str, *, metadata: Mapping[str, str] | None = None) -> None:
         """See Backend."""
         with self._locate(path, follow=False) as place:
             os.mkdir(place.name, dir_fd=place.directory)
@@ -138,12 +146,24 @@ class LocalBackend:
         ):
             os.rename(old.name, new.name, src_dir_fd=old.directory, dst_dir_fd=new.directory)
 
-    def copy(self, source: str, target: str) -> Entry:
+    def copy(
+        self,
+        source: str,
+        target: str,
+        *,
+        version: Version | None = None,
+        expected: Expected = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Entry:
         """See Backend. The kernel copies, and shares blocks where the file system can."""
         with self._locate(source) as place:
+            if version is not None and place.status is None:
+                raise SourceGoneError(f'{self._shown(source)} is gone since it was opened')
             descriptor = self._open_file(source, place)
             try:
-                return self.put(target, _Copied(descriptor))
+                if version is not None and _version(os.fstat(descriptor)) != version:
+                    raise SourceGoneError(f'{self._shown(source)} has changed since it was opened')
+                return self.put(target, _Copied(descriptor), expected=expected)
             finally:
                 os.close(descriptor)
 

@@ -8,14 +8,14 @@ read by the threads that call.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TypeVar
 
-from genro_storage.backends.base import Expected, Source
+from genro_storage.backends.base import Expected, Headers, Source
 from genro_storage.backends.copying import read_exactly
-from genro_storage.backends.object_requests import Commit, ListingPage, ObjectUpload, StoredObject
+from genro_storage.backends.object_requests import PLAIN, Commit, ListingPage, ObjectUpload, StoredObject
 from genro_storage.backends.per_process import PerProcess
 from genro_storage.runtime import WorkerPool
 
@@ -46,6 +46,12 @@ class LoopConnection(Protocol):
     async def head(self, key: str) -> StoredObject | None:
         """See ObjectRequests."""
 
+    async def headers(self, key: str) -> Headers | None:
+        """See ObjectRequests."""
+
+    def url(self, key: str, valid_s: float) -> str:
+        """See ObjectRequests; called on the calling thread."""
+
     async def page(
         self, prefix: str, delimiter: str, limit: int | None, after: str | None
     ) -> tuple[ListingPage, str | None]:
@@ -54,19 +60,24 @@ class LoopConnection(Protocol):
     async def read(self, key: str, offset: int, size_bytes: int, tag: str | None) -> bytes:
         """See ObjectRequests."""
 
-    async def put(self, key: str, data: bytes, expected: Expected) -> StoredObject:
+    async def put(self, key: str, data: bytes, expected: Expected, metadata: Mapping[str, str]) -> StoredObject:
         """Store one object in one request. Raises as Commit does."""
 
-    def upload(self, key: str, source: Source) -> AbstractContextManager[Commit]:
+    async def describe(self, key: str, metadata: Mapping[str, str], tag: str | None) -> StoredObject:
+        """See ObjectRequests."""
+
+    def upload(self, key: str, source: Source, metadata: Mapping[str, str]) -> AbstractContextManager[Commit]:
         """See ObjectRequests; called on the calling thread, for what is too large for one request."""
 
-    def begin(self, key: str) -> ObjectUpload | None:
+    def begin(self, key: str, metadata: Mapping[str, str]) -> ObjectUpload | None:
         """See ObjectRequests; called on the calling thread. What is not completed vanishes by itself."""
 
     async def remove(self, key: str) -> None:
         """See ObjectRequests."""
 
-    async def copy(self, source: str, target: str, tag: str | None) -> None:
+    async def copy(
+        self, source: str, target: str, tag: str | None, expected: Expected, metadata: Mapping[str, str] | None
+    ) -> StoredObject:
         """See ObjectRequests."""
 
     def close(self) -> None:
@@ -120,6 +131,18 @@ class LoopRequests:
         """See ObjectRequests."""
         return run(self._connection.head(key))
 
+    def heads(self, keys: Sequence[str]) -> list[StoredObject | None]:
+        """See ObjectRequests."""
+        return run(_all_at_once(self._connection.head, keys))
+
+    def headers(self, key: str) -> Headers | None:
+        """See ObjectRequests."""
+        return run(self._connection.headers(key))
+
+    def url(self, key: str, valid_s: float) -> str:
+        """See ObjectRequests."""
+        return self._connection.url(key, valid_s)
+
     def pages(self, prefix: str, delimiter: str) -> Iterator[ListingPage]:
         """See ObjectRequests."""
         after: str | None = ''
@@ -132,25 +155,30 @@ class LoopRequests:
         return run(self._connection.read(key, offset, size_bytes, tag))
 
     @contextmanager
-    def upload(self, key: str, source: Source) -> Iterator[Commit]:
+    def upload(self, key: str, source: Source, metadata: Mapping[str, str] = PLAIN) -> Iterator[Commit]:
         """See ObjectRequests."""
         connection = self._connection
         if source.size_bytes > connection.single_put_max_bytes:
-            with connection.upload(key, source) as commit:
+            with connection.upload(key, source, metadata) as commit:
                 yield commit
             return
-        yield lambda expected: run(connection.put(key, read_exactly(source, 0, source.size_bytes), expected))
+        data = read_exactly(source, 0, source.size_bytes)
+        yield lambda expected: run(connection.put(key, data, expected, metadata))
 
-    def begin(self, key: str) -> ObjectUpload | None:
+    def begin(self, key: str, metadata: Mapping[str, str] = PLAIN) -> ObjectUpload | None:
         """See ObjectRequests."""
-        return self._connection.begin(key)
+        return self._connection.begin(key, metadata)
 
     def abort(self, key: str, token: str) -> None:
         """See ObjectRequests. There is nothing to name: what nobody completes vanishes by itself."""
 
-    def mark(self, key: str, expected: Expected = None) -> None:
+    def mark(self, key: str, expected: Expected = None, metadata: Mapping[str, str] = PLAIN) -> None:
         """See ObjectRequests."""
-        run(self._connection.put(key, b'', expected))
+        run(self._connection.put(key, b'', expected, metadata))
+
+    def describe(self, key: str, metadata: Mapping[str, str], tag: str | None) -> StoredObject:
+        """See ObjectRequests."""
+        return run(self._connection.describe(key, metadata, tag))
 
     def remove(self, key: str) -> None:
         """See ObjectRequests."""
@@ -160,9 +188,17 @@ class LoopRequests:
         """See ObjectRequests. Some at once: these stores have no order."""
         run(_all_at_once(self._connection.remove, keys))
 
-    def copy(self, source: str, target: str, size_bytes: int, tag: str | None = None) -> None:
+    def copy(
+        self,
+        source: str,
+        target: str,
+        size_bytes: int,
+        tag: str | None = None,
+        expected: Expected = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> StoredObject:
         """See ObjectRequests."""
-        run(self._connection.copy(source, target, tag))
+        return run(self._connection.copy(source, target, tag, expected, metadata))
 
     def each(self, function: Callable[[T], None], items: Iterable[T]) -> None:
         """See ObjectRequests."""

@@ -7,11 +7,11 @@ Threads: safe; one lock for the tree, never held while bytes move: contents are 
 
 import itertools
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from genro_storage import paths
-from genro_storage.backends.base import ABSENT, Capabilities, Expected, Source
+from genro_storage import paths, posix_format
+from genro_storage.backends.base import ABSENT, Capabilities, Expected, Source, SourceGoneError
 from genro_storage.backends.memory_content import Content, store
 from genro_storage.backends.oserrors import refuse_removing_root, refuse_rename, translating
 from genro_storage.entry import Entry, Kind, Version
@@ -31,11 +31,13 @@ class _File:
     content: Content
     version: Version
     mtime_ns: int
+    metadata: Mapping[str, str]
 
 
 @dataclass(slots=True)
 class _Directory:
     mtime_ns: int
+    metadata: Mapping[str, str] = field(default_factory=dict)
     nodes: 'dict[str, _File | _Directory]' = field(default_factory=dict)
 
 
@@ -62,6 +64,7 @@ class MemoryBackend:
             real_directories=True,
             atomic_rename=True,
             stores_mtime=True,
+            stores_metadata=True,
         )
 
     @property
@@ -93,11 +96,19 @@ class MemoryBackend:
             content = file.content
         return content.read(offset, size_bytes)
 
-    def put(self, path: str, source: Source, *, expected: Expected = None, placed: bool = False) -> Entry:
+    def put(
+        self,
+        path: str,
+        source: Source,
+        *,
+        expected: Expected = None,
+        placed: bool = False,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Entry:
         """See Backend."""
         with translating(lambda: self._shown(path)):
             content = store(source)
-        return self._publish(path, content, expected)
+        return self._publish(path, content, expected, metadata or {})
 
     def remove_file(self, path: str, *, seen: bool = False, beside: bool | None = None) -> None:
         """See Backend. Looks in any case: that costs nothing."""
@@ -105,14 +116,14 @@ class MemoryBackend:
             self._file(path)
             self._drop(path)
 
-    def make_directory(self, path: str) -> None:
+    def make_directory(self, path: str, *, metadata: Mapping[str, str] | None = None) -> None:
         """See Backend."""
         with self._lock:
             parent = self._directory(paths.parent(path))
             name = paths.basename(path)
             if not path or name in parent.nodes:
                 raise StorageExistsError(f'{self._shown(path)} exists')
-            self._set(parent, name, _Directory(self._clock.time_ns()))
+            self._set(parent, name, _Directory(self._clock.time_ns(), metadata or {}))
 
     def remove_directory(self, path: str, *, beside: bool | None = None) -> None:
         """See Backend."""
@@ -134,16 +145,50 @@ class MemoryBackend:
                 self._drop(source)
                 self._set(parent, name, moving)
 
-    def copy(self, source: str, target: str) -> Entry:
+    def copy(
+        self,
+        source: str,
+        target: str,
+        *,
+        version: Version | None = None,
+        expected: Expected = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Entry:
         """See Backend. The copy shares the content, which never changes."""
         with self._lock:
-            content = self._file(source).content
-        return self._publish(target, content, None)
+            copied = self._source(source, version)
+            content, source_metadata = copied.content, copied.metadata
+        return self._publish(target, content, expected, source_metadata if metadata is None else metadata)
 
     def set_mtime(self, path: str, mtime_ns: int) -> None:
         """See Backend."""
         with self._lock:
             self._node(path).mtime_ns = mtime_ns
+
+    def metadata(self, path: str) -> Mapping[str, str]:
+        """See StoresMetadata."""
+        with self._lock:
+            return self._node(path).metadata
+
+    def set_metadata(self, path: str, metadata: Mapping[str, str], *, expected: Version | None) -> Entry:
+        """See StoresMetadata. The version stays what it was."""
+        with self._lock:
+            try:
+                node = self._node(path)
+            except StorageNotFoundError as error:
+                if expected is None:
+                    raise
+                raise StorageConflictError(f'{self._shown(path)} is gone; a version of it was expected') from error
+            if expected is not None and (isinstance(node, _Directory) or node.version != expected):
+                raise StorageConflictError(f'{self._shown(path)} has changed since it was opened')
+            node.metadata = dict(metadata)
+            return _entry(paths.basename(path), node)
+
+    def tell_attributes(self, directory: str, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """See StoresMetadata."""
+        with self._lock:
+            nodes = self._directory(directory).nodes
+            return [_entry(entry.name, nodes[entry.name]) for entry in entries if entry.name in nodes]
 
     def usage(self) -> None:
         """See Backend. Memory is shared with everything else; nobody knows."""
@@ -153,11 +198,12 @@ class MemoryBackend:
         with self._lock:
             self._root = _Directory(0)
 
-    def _publish(self, path: str, content: Content, expected: Expected) -> Entry:
+    def _publish(self, path: str, content: Content, expected: Expected, metadata: Mapping[str, str]) -> Entry:
         with self._lock:
             name = paths.basename(path)
             self._check_target(path, expected)
-            file = _File(content, Version(str(next(self._numbers)), strong=True), self._clock.time_ns())
+            version = Version(str(next(self._numbers)), strong=True)
+            file = _File(content, version, self._clock.time_ns(), metadata)
             self._set(self._make_parents(path), name, file)
             return _entry(name, file)
 
@@ -202,6 +248,17 @@ class MemoryBackend:
             raise StorageIsADirectoryError(f'{self._shown(path)} is a directory')
         return node
 
+    def _source(self, path: str, version: Version | None) -> _File:
+        try:
+            file = self._file(path)
+        except StorageNotFoundError as error:
+            if version is None:
+                raise
+            raise SourceGoneError(f'{self._shown(path)} is gone since it was opened') from error
+        if version is not None and file.version != version:
+            raise SourceGoneError(f'{self._shown(path)} has changed since it was opened')
+        return file
+
     def _directory(self, path: str) -> _Directory:
         node = self._node(path)
         if isinstance(node, _File):
@@ -233,6 +290,7 @@ class MemoryBackend:
 
 
 def _entry(name: str, node: '_File | _Directory') -> Entry:
+    attributes = posix_format.attributes_of(node.metadata)
     if isinstance(node, _Directory):
-        return Entry(name, Kind.DIRECTORY, 0, node.mtime_ns)
-    return Entry(name, Kind.FILE, node.content.size_bytes, node.mtime_ns, node.version)
+        return Entry(name, Kind.DIRECTORY, 0, node.mtime_ns, None, attributes, node.metadata)
+    return Entry(name, Kind.FILE, node.content.size_bytes, node.mtime_ns, node.version, attributes, node.metadata)

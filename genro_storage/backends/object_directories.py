@@ -10,13 +10,25 @@ Does not know how a request is made: ObjectRequests does, and every failure leav
 Threads: safe; there is no state but the count of hidden names.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from genro_storage import paths
-from genro_storage.backends.base import ABSENT, Capabilities, Expected, Move, PartUpload, Source
+from genro_storage.backends.base import (
+    ABSENT,
+    Capabilities,
+    Expected,
+    Headers,
+    Move,
+    PartUpload,
+    Source,
+    SourceGoneError,
+)
 from genro_storage.backends.hidden_names import HiddenNames
+from genro_storage.backends.object_entries import description, entries_of, entry_at, file_entry, written_entry
 from genro_storage.backends.object_moves import ObjectMoves
-from genro_storage.backends.object_requests import Commit, ListingPage, ObjectRequests, StoredObject
+from genro_storage.backends.object_requests import PLAIN, Commit, ObjectRequests, StoredObject
 from genro_storage.backends.object_uploads import ObjectPartUpload
 from genro_storage.backends.oserrors import not_encodable, refuse_removing_root, refuse_rename
 from genro_storage.entry import Entry, Kind, Version
@@ -53,6 +65,7 @@ class ObjectDirectories:
             real_directories=False,
             tells_mtime=self._requests.tells_mtime,
             moves_in_steps=True,
+            stores_metadata=True,
         )
 
     @property
@@ -95,37 +108,60 @@ class ObjectDirectories:
             self._file(path)
             raise
 
+    def headers(self, path: str) -> Headers:
+        """See TellsHeaders."""
+        self._begin(path)
+        found = self._requests.headers(self._key(path)) if path else None
+        if found is None:
+            raise StorageNotFoundError(f'{self._shown(path)}: no file is there')
+        return found
+
+    def url(self, path: str, valid_s: float) -> str:
+        """See MakesUrls."""
+        self._begin(path)
+        return self._requests.url(self._key(path), valid_s)
+
     # Writing
 
-    def put(self, path: str, source: Source, *, expected: Expected = None, placed: bool = False) -> Entry:
+    def put(
+        self,
+        path: str,
+        source: Source,
+        *,
+        expected: Expected = None,
+        placed: bool = False,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Entry:
         """See Backend."""
         self._begin(path)
         if not placed or not path:
             self._check_target(path, expected)
-        with self._requests.upload(self._key(path), source) as commit:
+        described = metadata or PLAIN
+        with self._requests.upload(self._key(path), source, described) as commit:
             stored = self._commit(path, expected, commit)
-        return _written(path, source.size_bytes, stored)
+        return written_entry(path, source.size_bytes, stored, described)
 
-    def begin_upload(self, path: str) -> PartUpload | None:
+    def begin_upload(self, path: str, metadata: Mapping[str, str] | None = None) -> PartUpload | None:
         """See UploadsInParts. Raises StorageIsADirectoryError, StorageNotADirectoryError (a parent is a file)."""
         self._begin(path)
         self._check_target(path, None)
-        upload = self._requests.begin(self._key(path))
+        described = metadata or PLAIN
+        upload = self._requests.begin(self._key(path), described)
         if upload is None:
             return None
 
         def complete(count: int, size_bytes: int, expected: Expected) -> Entry:
             stored = self._commit(path, expected, lambda condition: upload.complete(count, condition))
-            return _written(path, size_bytes, stored)
+            return written_entry(path, size_bytes, stored, described)
 
-        return ObjectPartUpload(upload, self._shown(path), complete)
+        return ObjectPartUpload(upload, self._shown(path), complete, self._key)
 
     def abort_upload(self, path: str, token: str) -> None:
         """See UploadsInParts."""
         self._begin(path)
         self._requests.abort(self._key(path), token)
 
-    def make_directory(self, path: str) -> None:
+    def make_directory(self, path: str, *, metadata: Mapping[str, str] | None = None) -> None:
         """See Backend."""
         self._begin(path)
         if self._find(path) is not None:
@@ -133,11 +169,11 @@ class ObjectDirectories:
         self._require_directory(paths.parent(path))
         marker = self._below(path)
         try:
-            self._requests.mark(marker, ABSENT)
+            self._requests.mark(marker, ABSENT, metadata or PLAIN)
         except StorageConflictError as error:
             raise StorageExistsError(f'{self._shown(path)} exists') from error
         except StorageUnsupportedError:
-            self._requests.mark(marker)
+            self._requests.mark(marker, None, metadata or PLAIN)
 
     def set_mtime(self, path: str, mtime_ns: int) -> None:
         """See Backend. LastModified is the server's own."""
@@ -145,6 +181,40 @@ class ObjectDirectories:
 
     def usage(self) -> None:
         """See Backend. A bucket has no size."""
+
+    # Metadata
+
+    def metadata(self, path: str) -> Mapping[str, str]:
+        """See StoresMetadata."""
+        entry = self.stat(path)
+        if entry.metadata is None:
+            entry = self._told('', [entry], [self._below(path)])[0]
+        return entry.metadata or PLAIN
+
+    def set_metadata(self, path: str, metadata: Mapping[str, str], *, expected: Version | None) -> Entry:
+        """See StoresMetadata."""
+        self._begin(path)
+        if expected is None:
+            entry = self.stat(path)
+            if entry.is_directory:
+                return self._mark_with(path, entry, metadata)
+        try:
+            stored = self._requests.describe(self._key(path), metadata, expected.tag if expected else None)
+        except (StorageConflictError, StorageNotFoundError) as error:
+            if expected is None:
+                raise
+            raise self._unexpected(path, expected) from error
+        return file_entry(paths.basename(path), stored)
+
+    def tell_attributes(self, directory: str, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """See StoresMetadata."""
+        self._begin(directory)
+        below = [paths.child(directory, entry.name) for entry in entries]
+        keys = [
+            self._below(path) if entry.is_directory else self._key(path)
+            for path, entry in zip(below, entries, strict=True)
+        ]
+        return self._told(directory, entries, keys)
 
     # Removing, moving, copying
 
@@ -207,13 +277,43 @@ class ObjectDirectories:
         self._moves.undo(self._below(source), self._below(target), moves)
         self._keep(paths.parent(target))
 
-    def copy(self, source: str, target: str) -> Entry:
-        """See Backend."""
+    def copy(
+        self,
+        source: str,
+        target: str,
+        *,
+        version: Version | None = None,
+        expected: Expected = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Entry:
+        """See Backend. What is expected is looked at in any case: many servers take no notice of it in a copy."""
         self._begin(source, target)
-        entry = self._file(source)
-        self._check_target(target, None)
-        self._requests.copy(self._key(source), self._key(target), entry.size_bytes)
-        return self.stat(target)
+        copied = self._source(source, version)
+        self._check_target(target, expected)
+        if expected is not None:
+            self._require_expected(target, expected)
+        tag = version.tag if version is not None else None
+
+        def copy(condition: Expected) -> StoredObject:
+            keys = self._key(source), self._key(target)
+            return self._requests.copy(*keys, copied.size_bytes, tag, condition, metadata)
+
+        try:
+            stored = self._commit(target, expected, copy)
+        except (StorageConflictError, StorageExistsError, StorageNotFoundError):
+            self._source(source, version)  # was it that?
+            raise
+        described = copied.metadata if metadata is None else metadata
+        return written_entry(target, copied.size_bytes, stored, described or PLAIN)
+
+    @property
+    def store(self) -> str:
+        """See SharesStore."""
+        return self.destination.removesuffix(f'/{self._prefix}') if self._prefix else self.destination
+
+    def path_in_store(self, path: str) -> str:
+        """See SharesStore."""
+        return f'/{self._key(path)}'
 
     def prepare(self) -> None:
         """See Prepares."""
@@ -223,6 +323,27 @@ class ObjectDirectories:
         """See Backend."""
         self._requests.close()
 
+    # Inside
+
+    def _told(self, directory: str, entries: Sequence[Entry], keys: Sequence[str]) -> list[Entry]:
+        told: list[Entry] = []
+        # A whole bucket has no marker.
+        found = iter(self._requests.heads([key for key in keys if key]))
+        for entry, key in zip(entries, keys, strict=True):
+            stored = next(found) if key else None
+            if entry.is_directory:
+                described = (stored.metadata if stored is not None else None) or PLAIN
+                told.append(msgspec.structs.replace(entry, **description(described)))
+            elif stored is not None:
+                told.append(file_entry(entry.name, stored))
+        return told
+
+    def _mark_with(self, path: str, entry: Entry, metadata: Mapping[str, str]) -> Entry:
+        if not self._below(path):
+            raise StorageUnsupportedError(f'{self._shown(path)}: a whole bucket has no metadata')
+        self._requests.mark(self._below(path), None, metadata)
+        return msgspec.structs.replace(entry, **description(metadata))
+
     # What is where
 
     def _find(self, path: str) -> Entry | None:
@@ -231,7 +352,7 @@ class ObjectDirectories:
             self._requests.first_keys([self._below('')], 1)
             return Entry('', Kind.DIRECTORY)
         ((stored, below),) = self._requests.look([(self._key(path), self._below(path))])
-        return _entry(paths.basename(path), stored, below)
+        return entry_at(paths.basename(path), stored, below, self._below(path))
 
     def _children(self, path: str) -> list[Entry] | None:
         """The entries of a directory, or None where there is not even a marker."""
@@ -251,6 +372,18 @@ class ObjectDirectories:
             raise StorageIsADirectoryError(f'{self._shown(path)} is a directory')
         return entry
 
+    def _source(self, path: str, version: Version | None) -> Entry:
+        """What is to be copied. Raises SourceGoneError."""
+        try:
+            entry = self._file(path)
+        except StorageNotFoundError as error:
+            if version is None:
+                raise
+            raise SourceGoneError(f'{self._shown(path)} is gone since it was opened') from error
+        if version is not None and entry.version != version:
+            raise SourceGoneError(f'{self._shown(path)} has changed since it was opened')
+        return entry
+
     def _require_directory(self, path: str) -> None:
         if not self.stat(path).is_directory:
             raise StorageNotADirectoryError(f'{self._shown(path)} is not a directory')
@@ -262,7 +395,17 @@ class ObjectDirectories:
         # After the removal, not before: of two that remove the last two entries at once, one at least sees none left.
         # A marker too many costs less than to ask for the one that is there.
         if has_entries is False or not self._requests.first_keys([self._below(path)], 1)[0]:
-            self._requests.mark(self._below(path))
+            self._mark_if_absent(self._below(path))
+
+    def _mark_if_absent(self, marker: str) -> None:
+        """A marker that has metadata stays as it is."""
+        try:
+            self._requests.mark(marker, ABSENT)
+        except (StorageConflictError, StorageUnsupportedError):
+            # Of what a key implied, SeaweedFS says that a marker is there, and does not list it.
+            there = self._requests.head(marker)
+            if there is None or not there.metadata:
+                self._requests.mark(marker)
 
     # What may be written
 
@@ -305,10 +448,13 @@ class ObjectDirectories:
         except StorageUnsupportedError:
             if expected is None:
                 raise
+        self._require_expected(path, expected)
+        return commit(None)
+
+    def _require_expected(self, path: str, expected: Expected) -> None:
         entry = self._find(path)
         if (entry is None) != (expected is ABSENT) or (entry is not None and entry.version != expected):
             raise self._unexpected(path, expected)
-        return commit(None)
 
     def _unexpected(self, path: str, expected: Expected) -> StorageExistsError | StorageConflictError:
         if expected is ABSENT:
@@ -340,7 +486,9 @@ class ObjectDirectories:
     # Paths and keys
 
     def _key(self, path: str) -> str:
-        """The key of a file."""
+        """The key of a file; of a path in the store without its slash."""
+        if path.startswith('/'):
+            return path[1:]
         return f'{self._prefix}/{path}' if self._prefix else path
 
     def _below(self, path: str) -> str:
@@ -363,27 +511,3 @@ class ObjectDirectories:
 
     def _shown(self, path: str) -> str:
         return repr(f'{self.destination}/{path}') if path else repr(self.destination)
-
-
-def entries_of(page: ListingPage, prefix: str) -> list[Entry]:
-    """The entries in one page of a listing up to '/', whatever their names; without the marker."""
-    directories = [Entry(found[len(prefix) : -1], Kind.DIRECTORY) for found in page.prefixes]
-    files = [_file_entry(stored.key[len(prefix) :], stored) for stored in page.objects if stored.key != prefix]
-    return directories + files
-
-
-def _entry(name: str, stored: StoredObject | None, below: Sequence[str]) -> Entry | None:
-    if below:
-        return Entry(name, Kind.DIRECTORY)
-    return _file_entry(name, stored) if stored is not None else None
-
-
-def _written(path: str, size_bytes: int, stored: StoredObject) -> Entry:
-    """The entry of what was just stored, by what the answer to that told."""
-    version = Version(stored.tag, strong=True)
-    return Entry(paths.basename(path), Kind.FILE, size_bytes, stored.mtime_s * 1_000_000_000, version)
-
-
-def _file_entry(name: str, stored: StoredObject) -> Entry:
-    version = Version(stored.tag, strong=True)
-    return Entry(name, Kind.FILE, stored.size_bytes, stored.mtime_s * 1_000_000_000, version)

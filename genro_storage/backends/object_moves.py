@@ -11,7 +11,7 @@ import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 
 from genro_storage.backends.base import Move
-from genro_storage.backends.object_requests import ObjectRequests, StoredObject
+from genro_storage.backends.object_requests import PLAIN, ObjectRequests, StoredObject
 from genro_storage.errors import StorageError
 
 log = logging.getLogger(__name__)
@@ -39,8 +39,9 @@ class ObjectMoves:
             if move.tag:
                 self._requests.copy(source + move.name, target + move.name, move.size_bytes, move.tag)
             else:
-                # A marker is as good new, and SeaweedFS does not find it as the source of a copy.
-                self._requests.mark(target + move.name)
+                # SeaweedFS does not find it as the source of a copy.
+                marker = self._requests.head(source + move.name)
+                self._requests.mark(target + move.name, None, (marker and marker.metadata) or PLAIN)
             made.add(move.name)
 
         try:

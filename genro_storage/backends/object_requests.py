@@ -4,29 +4,36 @@ Owns the shape of the requests and of their answers, no meaning and no transport
 methods several threads may call at once.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
 import msgspec
 
-from genro_storage.backends.base import Expected, Source
+from genro_storage.backends.base import Expected, Headers, Source
 from genro_storage.entry import Extent
 
 T = TypeVar('T')
+
+#: No user metadata.
+PLAIN: Mapping[str, str] = {}
+
+#: What a marker says it is, to s3fs-fuse among others.
+MARKER_TYPE = 'application/x-directory'
 
 
 class StoredObject(msgspec.Struct, frozen=True, gc=False):
     """A key and what a HEAD or a listing tells of it; ``tag`` is the ETag without quotes, times are whole seconds.
 
     Whole seconds, because listings may hold milliseconds and the header of a HEAD cannot. 0 where an answer to a write
-    told none.
+    told none. ``metadata`` is user metadata, None from a listing, which does not tell it.
     """
 
     key: str
     size_bytes: int
     mtime_s: int
     tag: str
+    metadata: Mapping[str, str] | None = None
 
 
 class ListingPage(msgspec.Struct, frozen=True, gc=False):
@@ -52,8 +59,11 @@ class ObjectUpload(Protocol):
     def send(self, number: int, source: Source, extent: Extent) -> None:
         """See PartUpload."""
 
-    def copy(self, number: int, extent: Extent, tag: str) -> None:
-        """See PartUpload. Raises StorageConflictError, StorageNotFoundError, StorageUnsupportedError."""
+    def copy(self, number: int, extent: Extent, tag: str, source: str | None = None) -> None:
+        """See PartUpload; ``source`` is a key.
+
+        Raises StorageConflictError, StorageNotFoundError, StorageUnsupportedError.
+        """
 
     def complete(self, count: int, expected: Expected) -> StoredObject:
         """Make the parts 1 to ``count`` the object, as Commit does; the size need not be told (0)."""
@@ -89,6 +99,15 @@ class ObjectRequests(Protocol):
     def head(self, key: str) -> StoredObject | None:
         """The object of a key."""
 
+    def heads(self, keys: Sequence[str]) -> list[StoredObject | None]:
+        """The objects of keys, several asked at once."""
+
+    def headers(self, key: str) -> Headers | None:
+        """What else is said of the object of a key."""
+
+    def url(self, key: str, valid_s: float) -> str:
+        """See MakesUrls; of a key."""
+
     def pages(self, prefix: str, delimiter: str) -> Iterator[ListingPage]:
         """All keys that begin with a prefix; with a delimiter only up to the next one."""
 
@@ -98,17 +117,23 @@ class ObjectRequests(Protocol):
         Raises StorageNotFoundError; StorageConflictError if its tag is another.
         """
 
-    def upload(self, key: str, source: Source) -> AbstractContextManager[Commit]:
+    def upload(self, key: str, source: Source, metadata: Mapping[str, str] = PLAIN) -> AbstractContextManager[Commit]:
         """Bring a source close to a key. Leaving the ``with`` without a commit leaves nothing behind."""
 
-    def begin(self, key: str) -> ObjectUpload | None:
+    def begin(self, key: str, metadata: Mapping[str, str] = PLAIN) -> ObjectUpload | None:
         """Begin an upload in parts, of which each is sent when the caller has it; None where that cannot be."""
 
     def abort(self, key: str, token: str) -> None:
         """Have the server forget one that was begun, perhaps by another process; no error where there is none."""
 
-    def mark(self, key: str, expected: Expected = None) -> None:
-        """Store an empty object. Raises as Commit does."""
+    def mark(self, key: str, expected: Expected = None, metadata: Mapping[str, str] = PLAIN) -> None:
+        """Store a marker, an empty object. Raises as Commit does."""
+
+    def describe(self, key: str, metadata: Mapping[str, str], tag: str | None) -> StoredObject:
+        """Replace the user metadata of an object. With a tag only of that one: raises StorageConflictError.
+
+        Raises StorageNotFoundError.
+        """
 
     def remove(self, key: str) -> None:
         """Remove a key; that there is none is no error."""
@@ -116,8 +141,20 @@ class ObjectRequests(Protocol):
     def remove_all(self, keys: Sequence[str]) -> None:
         """Remove many keys, in this order where the store removes in order. Raises StorageIOError if some stayed."""
 
-    def copy(self, source: str, target: str, size_bytes: int, tag: str | None = None) -> None:
-        """Copy an object to another key inside the store. With a tag only that one: raises StorageConflictError."""
+    def copy(
+        self,
+        source: str,
+        target: str,
+        size_bytes: int,
+        tag: str | None = None,
+        expected: Expected = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> StoredObject:
+        """Copy an object to another key inside the store, with its user metadata or with other.
+
+        With a tag only that one: raises StorageConflictError, and what a Commit raises for what is expected of the
+        target. The time need not be told (0).
+        """
 
     def each(self, function: Callable[[T], None], items: Iterable[T]) -> None:
         """Call a function for each item, several at a time; the first failure, once all that had begun have ended."""

@@ -161,6 +161,11 @@ class S3Channel:
             answers += self._ask_some(requests[start : start + _AT_ONCE])
         return answers
 
+    def url(self, key: str, valid_s: float) -> str:
+        """From which anybody can get an object for so long."""
+        scheme = urlsplit(self.address.endpoint).scheme
+        return f'{scheme}://{self.address.host}{self._signer.presign(self.address.path + key, valid_s)}'
+
     def what(self, key: str) -> str:
         """How messages name a key."""
         return f'{self._destination}: {key!r}'

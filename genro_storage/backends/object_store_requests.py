@@ -12,18 +12,18 @@ Threads: safe; connections and workers are shared by all. A forked child makes i
 import base64
 import codecs
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 from genro_storage.backends import object_store_xml as xml
-from genro_storage.backends.base import Expected, Source
-from genro_storage.backends.object_requests import Commit, ListingPage, StoredObject
+from genro_storage.backends.base import Expected, Headers, Source
+from genro_storage.backends.object_requests import PLAIN, Commit, ListingPage, StoredObject
 from genro_storage.backends.object_store_channel import BytesBody, S3Channel, S3Request
 from genro_storage.backends.object_store_http import Answer
 from genro_storage.backends.object_store_reading import ObstoreReader
-from genro_storage.backends.object_store_transfers import S3Transfers, S3Upload, abort
+from genro_storage.backends.object_store_transfers import S3Transfers, S3Upload, abort, headers_of, metadata_in
 from genro_storage.backends.per_process import PerProcess
 from genro_storage.entry import Extent
 from genro_storage.errors import StorageConflictError, StorageIOError, StorageThrottledError
@@ -101,6 +101,22 @@ class S3Requests:
         """See ObjectRequests."""
         return self._described(key, self._channel.ask(_head(key)))
 
+    def heads(self, keys: Sequence[str]) -> list[StoredObject | None]:
+        """See ObjectRequests."""
+        answers = self._channel.ask_all([_head(key) for key in keys])
+        return [self._described(key, answer) for key, answer in zip(keys, answers, strict=True)]
+
+    def headers(self, key: str) -> Headers | None:
+        """See ObjectRequests."""
+        answer = self._channel.ask(_head(key))
+        if answer.status == _NOT_FOUND:
+            return None
+        return Headers(answer.headers.get('etag'), answer.headers.get('content-type'))
+
+    def url(self, key: str, valid_s: float) -> str:
+        """See ObjectRequests."""
+        return self._channel.url(key, valid_s)
+
     def pages(self, prefix: str, delimiter: str) -> Iterator[ListingPage]:
         """See ObjectRequests."""
         query = {'list-type': '2', 'encoding-type': 'url', 'prefix': prefix}
@@ -133,21 +149,25 @@ class S3Requests:
             raise StorageConflictError(f'{connection.channel.what(key)} is another version, whatever was asked for')
         return answer.body
 
-    def upload(self, key: str, source: Source) -> AbstractContextManager[Commit]:
+    def upload(self, key: str, source: Source, metadata: Mapping[str, str] = PLAIN) -> AbstractContextManager[Commit]:
         """See ObjectRequests."""
-        return self._process.get().transfers.upload(key, source)
+        return self._process.get().transfers.upload(key, source, metadata)
 
-    def begin(self, key: str) -> S3Upload:
+    def begin(self, key: str, metadata: Mapping[str, str] = PLAIN) -> S3Upload:
         """See ObjectRequests."""
-        return self._process.get().transfers.begin(key)
+        return self._process.get().transfers.begin(key, headers_of(metadata))
 
     def abort(self, key: str, token: str) -> None:
         """See ObjectRequests."""
         abort(self._channel, key, token)
 
-    def mark(self, key: str, expected: Expected = None) -> None:
+    def mark(self, key: str, expected: Expected = None, metadata: Mapping[str, str] = PLAIN) -> None:
         """See ObjectRequests."""
-        self._process.get().transfers.put(key, BytesBody(b''), expected)
+        self._process.get().transfers.mark(key, expected, metadata)
+
+    def describe(self, key: str, metadata: Mapping[str, str], tag: str | None) -> StoredObject:
+        """See ObjectRequests."""
+        return self._process.get().transfers.describe(key, metadata, tag)
 
     def remove(self, key: str) -> None:
         """See ObjectRequests."""
@@ -163,9 +183,17 @@ class S3Requests:
         for start in range(0, len(named), _REMOVED_AT_ONCE):
             self._remove_batch(named[start : start + _REMOVED_AT_ONCE])
 
-    def copy(self, source: str, target: str, size_bytes: int, tag: str | None = None) -> None:
+    def copy(
+        self,
+        source: str,
+        target: str,
+        size_bytes: int,
+        tag: str | None = None,
+        expected: Expected = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> StoredObject:
         """See ObjectRequests."""
-        self._process.get().transfers.copy(source, target, size_bytes, tag)
+        return self._process.get().transfers.copy(source, target, size_bytes, tag, expected, metadata)
 
     def each(self, function: Callable[[T], None], items: Iterable[T]) -> None:
         """See ObjectRequests."""
@@ -204,7 +232,8 @@ class S3Requests:
         try:
             moment = parsedate_to_datetime(headers['last-modified'])
             tag = xml.tag_of(headers['etag'])
-            return StoredObject(key, int(headers['content-length']), int(moment.timestamp()), tag)
+            size_bytes, mtime_s = int(headers['content-length']), int(moment.timestamp())
+            return StoredObject(key, size_bytes, mtime_s, tag, metadata_in(headers))
         except (KeyError, ValueError) as error:
             raise self._channel.malformed(key, error) from error
 

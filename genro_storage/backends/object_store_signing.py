@@ -1,5 +1,5 @@
 """Credentials, and requests signed with them: AWS Signature Version 4, as the S3 API reference describes it
-("Authenticating Requests: Using the Authorization Header").
+("Authenticating Requests: Using the Authorization Header", "Using Query Parameters").
 
 Owns where credentials come from and what is signed. Sends nothing.
 
@@ -8,6 +8,7 @@ Threads: safe; a day's signing key is derived at most twice.
 
 import hashlib
 import hmac
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NoReturn
@@ -19,6 +20,11 @@ EMPTY_SHA256 = hashlib.sha256(b'').hexdigest()
 
 # What S3 leaves as it is in a path and in a query; everything else is percent-encoded, byte by byte.
 _PLAIN = '-_.~'
+
+# What is sent has as many as it has; what is signed, one ("CanonicalHeaders", Trimall).
+_BLANKS = re.compile(' +')
+
+_ALGORITHM = 'AWS4-HMAC-SHA256'
 
 
 class Credentials:
@@ -106,14 +112,35 @@ class Signer:
     ) -> tuple[str, dict[str, str]]:
         """The target of a request and its headers, with those that sign it. ``path`` is not encoded yet."""
         target = quote(path, safe='/' + _PLAIN)
-        text = '&'.join(
-            sorted(f'{quote(name, safe=_PLAIN)}={quote(value, safe=_PLAIN)}' for name, value in query.items())
-        )
+        text = _query(query)
         sent = {'host': self._host, **headers}
         credentials = self._credentials()
         if credentials is not None:
             sent |= self._signature(credentials, f'{method}\n{target}\n{text}\n', sent, body_sha256)
         return (f'{target}?{text}' if text else target), sent
+
+    def presign(self, path: str, valid_s: float) -> str:
+        """The target of a GET that anybody may send for so long, in whole seconds.
+
+        Without credentials nothing is signed, and who may read it is the bucket's to say.
+        """
+        target = quote(path, safe='/' + _PLAIN)
+        credentials = self._credentials()
+        if credentials is None:
+            return target
+        moment = self._now().strftime('%Y%m%dT%H%M%SZ')
+        query = {
+            'X-Amz-Algorithm': _ALGORITHM,
+            'X-Amz-Credential': f'{credentials.key}/{self._scope(moment)}',
+            'X-Amz-Date': moment,
+            'X-Amz-Expires': str(max(1, int(valid_s))),
+            'X-Amz-SignedHeaders': 'host',
+        }
+        if credentials.token:
+            query['X-Amz-Security-Token'] = credentials.token
+        text = _query(query)
+        request = f'GET\n{target}\n{text}\nhost:{self._host}\n\nhost\nUNSIGNED-PAYLOAD'
+        return f'{target}?{text}&X-Amz-Signature={self._digest(credentials, moment, request)}'
 
     def _signature(
         self, credentials: Credentials, request: str, headers: Mapping[str, str], body_sha256: str
@@ -124,17 +151,30 @@ class Signer:
             added['x-amz-security-token'] = credentials.token
         signed = sorted({**headers, **added}.items())
         names = ';'.join(name for name, _ in signed)
-        canonical = request + ''.join(f'{name}:{value}\n' for name, value in signed) + f'\n{names}\n{body_sha256}'
-        scope = f'{moment[:8]}/{self._region}/s3/aws4_request'
-        digest = hashlib.sha256(canonical.encode()).hexdigest()
+        listed = ''.join(f'{name}:{_BLANKS.sub(" ", value.strip())}\n' for name, value in signed)
+        canonical = f'{request}{listed}\n{names}\n{body_sha256}'
+        signature = self._digest(credentials, moment, canonical)
+        added['authorization'] = (
+            f'{_ALGORITHM} Credential={credentials.key}/{self._scope(moment)}, '
+            f'SignedHeaders={names}, Signature={signature}'
+        )
+        return added
+
+    def _scope(self, moment: str) -> str:
+        return f'{moment[:8]}/{self._region}/s3/aws4_request'
+
+    def _digest(self, credentials: Credentials, moment: str, request: str) -> str:
+        """The signature of a canonical request."""
         derived = self._derived
         if derived is None or not derived.serves(credentials, moment[:8]):
             self._derived = derived = _SigningKey(credentials, moment[:8], self._region)
-        signature = derived.digest(f'AWS4-HMAC-SHA256\n{moment}\n{scope}\n{digest}')
-        added['authorization'] = (
-            f'AWS4-HMAC-SHA256 Credential={credentials.key}/{scope}, SignedHeaders={names}, Signature={signature}'
-        )
-        return added
+        digest = hashlib.sha256(request.encode()).hexdigest()
+        return derived.digest(f'{_ALGORITHM}\n{moment}\n{self._scope(moment)}\n{digest}')
+
+
+def _query(query: Mapping[str, str]) -> str:
+    """A query in canonical form."""
+    return '&'.join(sorted(f'{quote(name, safe=_PLAIN)}={quote(value, safe=_PLAIN)}' for name, value in query.items()))
 
 
 class _SigningKey:

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import quote
 
+import msgspec
+
 from genro_storage.backends import object_store_xml as xml
 from genro_storage.backends.base import Expected, Source
-from genro_storage.backends.object_requests import Commit, StoredObject
+from genro_storage.backends.object_requests import MARKER_TYPE, PLAIN, Commit, StoredObject
 from genro_storage.backends.object_store_channel import BytesBody, S3Channel, S3Request, SignedBody, body_of, part_of
 from genro_storage.backends.s3_multipart import (
     COPY_PART_BYTES,
@@ -34,6 +36,14 @@ _PART_WORKERS = 8
 
 # What CopyObject takes along by itself and a copy in parts has to be told.
 _KEPT_HEADERS = ('content-type', 'content-encoding', 'content-language', 'content-disposition', 'cache-control')
+# What says where and how it lies, which a copy is told anew too.
+_PLACED_HEADERS = (
+    'expires',
+    'x-amz-storage-class',
+    'x-amz-server-side-encryption',
+    'x-amz-server-side-encryption-aws-kms-key-id',
+    'x-amz-website-redirect-location',
+)
 _METADATA = 'x-amz-meta-'
 
 # RFC 9110, 15.5.5.
@@ -50,24 +60,32 @@ class S3Transfers:
         self._pool = WorkerPool('object-store-parts', _PART_WORKERS)
         self._single_copy_max_bytes = single_copy_max_bytes
 
-    def put(self, key: str, body: SignedBody, expected: Expected) -> StoredObject:
-        """Store one object in one request."""
-        request = S3Request('PUT', key, headers=_conditions(expected), body=body, repeatable=expected is None)
+    def put(
+        self, key: str, body: SignedBody, expected: Expected, described: Mapping[str, str] = _NOTHING
+    ) -> StoredObject:
+        """Store one object in one request. ``described``: headers."""
+        headers = {**described, **_conditions(expected)}
+        request = S3Request('PUT', key, headers=headers, body=body, repeatable=expected is None)
         answer = self._channel.ask(request)
         try:
             return StoredObject(key, body.size_bytes, 0, xml.tag_of(answer.headers['etag']))
         except KeyError as error:
             raise self._channel.malformed(key, error) from error
 
-    @contextmanager
-    def upload(self, key: str, source: Source) -> Iterator[Commit]:
+    def mark(self, key: str, expected: Expected, metadata: Mapping[str, str]) -> None:
         """See ObjectRequests."""
+        self.put(key, BytesBody(b''), expected, {'content-type': MARKER_TYPE, **headers_of(metadata)})
+
+    @contextmanager
+    def upload(self, key: str, source: Source, metadata: Mapping[str, str] = PLAIN) -> Iterator[Commit]:
+        """See ObjectRequests."""
+        described = headers_of(metadata)
         if source.size_bytes <= SINGLE_PUT_MAX_BYTES:
             whole = Extent(0, source.size_bytes)
-            yield lambda expected: self.put(key, body_of(source, whole), expected)
+            yield lambda expected: self.put(key, body_of(source, whole), expected, described)
             return
         extents = list(part_extents(source.size_bytes))
-        with unless_completed(self.begin(key)) as upload:
+        with unless_completed(self.begin(key, described)) as upload:
             self._pool.each(
                 lambda numbered: upload.put(numbered[0], body_of(source, numbered[1])),
                 enumerate(extents, start=1),
@@ -83,27 +101,94 @@ class S3Transfers:
         except ValueError as error:
             raise self._channel.malformed(key, error) from error
 
-    def copy(self, source: str, target: str, size_bytes: int, tag: str | None) -> None:
+    def copy(
+        self,
+        source: str,
+        target: str,
+        size_bytes: int,
+        tag: str | None,
+        expected: Expected = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> StoredObject:
         """See ObjectRequests. In parts where one request cannot."""
         if size_bytes <= self._single_copy_max_bytes:
-            self._channel.ask(S3Request('PUT', target, headers=copy_source(self._channel, source, tag)))
-            return
+            return self._copy_at_once(source, target, size_bytes, tag, expected, metadata)
         head = self._channel.ask(S3Request('HEAD', source)).headers
-        kept = {name: value for name, value in head.items() if name in _KEPT_HEADERS or name.startswith(_METADATA)}
+        kept = {name: head[name] for name in _KEPT_HEADERS if name in head}
+        kept |= headers_of(metadata_in(head) if metadata is None else metadata)
         version = tag if tag is not None else xml.tag_of(head.get('etag', ''))
+        return self._copy_in_parts(source, target, size_bytes, version, kept, expected)
+
+    def describe(self, key: str, metadata: Mapping[str, str], tag: str | None) -> StoredObject:
+        """See ObjectRequests. A copy onto itself, which would forget the system's headers unless it is told them."""
+        head = self._channel.ask(S3Request('HEAD', key)).headers
+        try:
+            size_bytes, found = int(head['content-length']), xml.tag_of(head['etag'])
+        except (KeyError, ValueError) as error:
+            raise self._channel.malformed(key, error) from error
+        version = found if tag is None else tag
+        described = {name: head[name] for name in (*_KEPT_HEADERS, *_PLACED_HEADERS) if name in head}
+        described |= headers_of(metadata)
+        if size_bytes > self._single_copy_max_bytes:
+            stored = self._copy_in_parts(key, key, size_bytes, version, described, Version(version, strong=True))
+            return msgspec.structs.replace(stored, size_bytes=size_bytes, metadata=metadata)
+        asked = {**copy_source(self._channel, key, version), **described, 'x-amz-metadata-directive': 'REPLACE'}
+        answer = self._channel.ask(S3Request('PUT', key, headers=asked))
+        try:
+            return StoredObject(key, size_bytes, 0, xml.tag_of(xml.field(answer.body, 'ETag')), metadata)
+        except ValueError as error:
+            raise self._channel.malformed(key, error) from error
+
+    def close(self, timeout_s: float) -> None:
+        """Wait for parts under way, for at most this long."""
+        self._pool.close(timeout_s)
+
+    def _copy_at_once(
+        self,
+        source: str,
+        target: str,
+        size_bytes: int,
+        tag: str | None,
+        expected: Expected,
+        metadata: Mapping[str, str] | None,
+    ) -> StoredObject:
+        headers = {**copy_source(self._channel, source, tag), **_conditions(expected)}
+        if metadata is not None:
+            headers |= {'x-amz-metadata-directive': 'REPLACE', **headers_of(metadata)}
+        answer = self._channel.ask(S3Request('PUT', target, headers=headers, repeatable=expected is None))
+        try:
+            return StoredObject(target, size_bytes, 0, xml.tag_of(xml.field(answer.body, 'ETag')))
+        except ValueError as error:
+            raise self._channel.malformed(target, error) from error
+
+    def _copy_in_parts(
+        self,
+        source: str,
+        target: str,
+        size_bytes: int,
+        version: str,
+        described: Mapping[str, str],
+        expected: Expected,
+    ) -> StoredObject:
         part_bytes = min(COPY_PART_BYTES, max(PART_MIN_BYTES, self._single_copy_max_bytes))
         extents = list(part_extents(size_bytes, part_bytes))
-        with unless_completed(self.begin(target, kept)) as upload:
+        with unless_completed(self.begin(target, described)) as upload:
             self._pool.each(
                 lambda numbered: upload.copy_from(source, *numbered, version),
                 enumerate(extents, start=1),
                 PARTS_IN_FLIGHT,
             )
-            upload.complete(len(extents), None)
+            return upload.complete(len(extents), expected)
 
-    def close(self, timeout_s: float) -> None:
-        """Wait for parts under way, for at most this long."""
-        self._pool.close(timeout_s)
+
+def headers_of(metadata: Mapping[str, str]) -> dict[str, str]:
+    """User metadata as a request and an answer have it."""
+    return {_METADATA + name: value for name, value in metadata.items()}
+
+
+def metadata_in(headers: Mapping[str, str]) -> dict[str, str]:
+    """The inverse of headers_of, among other headers."""
+    return {name.removeprefix(_METADATA): value for name, value in headers.items() if name.startswith(_METADATA)}
 
 
 class S3Upload:
@@ -128,9 +213,9 @@ class S3Upload:
         except KeyError as error:
             raise self._channel.malformed(self._key, error) from error
 
-    def copy(self, number: int, extent: Extent, tag: str) -> None:
+    def copy(self, number: int, extent: Extent, tag: str, source: str | None = None) -> None:
         """See ObjectUpload."""
-        self.copy_from(self._key, number, extent, tag)
+        self.copy_from(self._key if source is None else source, number, extent, tag)
 
     def copy_from(self, source: str, number: int, extent: Extent, tag: str) -> None:
         """Make a part of bytes of the object of any key."""

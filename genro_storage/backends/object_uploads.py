@@ -7,7 +7,7 @@ Threads: see PartUpload.
 
 from collections.abc import Callable
 
-from genro_storage.backends.base import Expected, Source
+from genro_storage.backends.base import Expected, Source, SourceGoneError
 from genro_storage.backends.object_requests import ObjectUpload
 from genro_storage.entry import Entry, Extent, Version
 from genro_storage.errors import StorageConflictError, StorageNotFoundError
@@ -17,9 +17,17 @@ from genro_storage.runtime import about_to_block
 class ObjectPartUpload:
     """See PartUpload. ``complete`` commits so many parts of so many bytes in all; ``shown`` names the file."""
 
-    def __init__(self, upload: ObjectUpload, shown: str, complete: Callable[[int, int, Expected], Entry]) -> None:
+    def __init__(
+        self,
+        upload: ObjectUpload,
+        shown: str,
+        complete: Callable[[int, int, Expected], Entry],
+        key: Callable[[str], str],
+    ) -> None:
+        """key: that of a path of the backend."""
         self._upload = upload
         self._shown = shown
+        self._key = key
         self._complete = complete
         self._sizes: dict[int, int] = {}  # each number belongs to the thread that sends it
 
@@ -37,15 +45,16 @@ class ObjectPartUpload:
         self._upload.send(number, source, extent)
         self._sizes[number] = extent.size_bytes
 
-    def copy(self, number: int, extent: Extent, version: Version) -> None:
+    def copy(self, number: int, extent: Extent, version: Version, source: str | None = None) -> None:
         """See PartUpload."""
         about_to_block()
+        gone, shown = (StorageConflictError, self._shown) if source is None else (SourceGoneError, repr(source))
         try:
-            self._upload.copy(number, extent, version.tag)
+            self._upload.copy(number, extent, version.tag, None if source is None else self._key(source))
         except StorageConflictError as error:
-            raise StorageConflictError(f'{self._shown} has changed since it was opened') from error
+            raise gone(f'{shown} has changed since it was opened') from error
         except StorageNotFoundError as error:
-            raise StorageConflictError(f'{self._shown} is gone since it was opened') from error
+            raise gone(f'{shown} is gone since it was opened') from error
         self._sizes[number] = extent.size_bytes
 
     def complete(self, count: int, expected: Expected) -> Entry:

@@ -16,14 +16,21 @@ Threads: safe. In a forked child, where obstore hangs, all is asked otherwise.
 
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from genro_storage.backends.base import Expected, Source
-from genro_storage.backends.object_requests import Commit, ListingPage, ObjectRequests, ObjectUpload, StoredObject
+from genro_storage.backends.base import Expected, Headers, Source
+from genro_storage.backends.object_requests import (
+    PLAIN,
+    Commit,
+    ListingPage,
+    ObjectRequests,
+    ObjectUpload,
+    StoredObject,
+)
 from genro_storage.backends.object_store_reading import ObstoreReader, is_inherited
 from genro_storage.backends.object_store_xml import tag_of
 from genro_storage.backends.per_process import PerProcess
@@ -90,25 +97,41 @@ class ObstoreRequests:
         """See ObjectRequests."""
         return self._exact.head(key)
 
+    def heads(self, keys: Sequence[str]) -> list[StoredObject | None]:
+        """See ObjectRequests."""
+        return self._exact.heads(keys)
+
+    def headers(self, key: str) -> Headers | None:
+        """See ObjectRequests."""
+        return self._exact.headers(key)
+
+    def url(self, key: str, valid_s: float) -> str:
+        """See ObjectRequests."""
+        return self._exact.url(key, valid_s)
+
     def pages(self, prefix: str, delimiter: str) -> Iterator[ListingPage]:
         """See ObjectRequests."""
         return self._exact.pages(prefix, delimiter)
 
-    def upload(self, key: str, source: Source) -> AbstractContextManager[Commit]:
+    def upload(self, key: str, source: Source, metadata: Mapping[str, str] = PLAIN) -> AbstractContextManager[Commit]:
         """See ObjectRequests."""
-        return self._exact.upload(key, source)
+        return self._exact.upload(key, source, metadata)
 
-    def begin(self, key: str) -> ObjectUpload | None:
+    def begin(self, key: str, metadata: Mapping[str, str] = PLAIN) -> ObjectUpload | None:
         """See ObjectRequests."""
-        return self._exact.begin(key)
+        return self._exact.begin(key, metadata)
 
     def abort(self, key: str, token: str) -> None:
         """See ObjectRequests."""
         self._exact.abort(key, token)
 
-    def mark(self, key: str, expected: Expected = None) -> None:
+    def mark(self, key: str, expected: Expected = None, metadata: Mapping[str, str] = PLAIN) -> None:
         """See ObjectRequests."""
-        self._exact.mark(key, expected)
+        self._exact.mark(key, expected, metadata)
+
+    def describe(self, key: str, metadata: Mapping[str, str], tag: str | None) -> StoredObject:
+        """See ObjectRequests."""
+        return self._exact.describe(key, metadata, tag)
 
     def remove(self, key: str) -> None:
         """See ObjectRequests."""
@@ -118,9 +141,17 @@ class ObstoreRequests:
         """See ObjectRequests."""
         self._exact.remove_all(keys)
 
-    def copy(self, source: str, target: str, size_bytes: int, tag: str | None = None) -> None:
+    def copy(
+        self,
+        source: str,
+        target: str,
+        size_bytes: int,
+        tag: str | None = None,
+        expected: Expected = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> StoredObject:
         """See ObjectRequests."""
-        self._exact.copy(source, target, size_bytes, tag)
+        return self._exact.copy(source, target, size_bytes, tag, expected, metadata)
 
     def each(self, function: Callable[[T], None], items: Iterable[T]) -> None:
         """See ObjectRequests."""

@@ -33,6 +33,10 @@ def create(definition: Definition, clock: Clock) -> Backend:
         raise StorageConfigError(
             f'mount {definition.name!r}: nothing serves definitions of {type(definition).__name__}'
         )
+    if definition.has_references:
+        from genro_storage.backends.late import LateBackend
+
+        return LateBackend(definition, lambda resolved: factory(resolved, clock), clock)
     backend = factory(definition, clock)
     return backend if backend.capabilities.instant else GuardedBackend(backend, clock, definition.timeout_s)
 

@@ -95,6 +95,11 @@ class S3Client:
                 return b''
             raise
 
+    async def url(self, key: str, valid_s: float) -> str:
+        """From which anybody can get an object for so long."""
+        parameters = {'Bucket': self.bucket, 'Key': key}
+        return await self._guarded(self._process.get().url(parameters, max(1, int(valid_s))), parameters)
+
     def close(self) -> None:
         """Close the connections of this process. Idempotent."""
         connection = self._process.take()
@@ -161,6 +166,11 @@ class _Connection:
     async def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
         answer: dict[str, Any] = await self._filesystem._call_s3(operation, **parameters)
         return answer
+
+    async def url(self, parameters: Mapping[str, str], valid_s: int) -> str:
+        await self._filesystem.set_session()
+        client = await self._filesystem.get_s3(parameters['Bucket'])
+        return str(await client.generate_presigned_url('get_object', Params=parameters, ExpiresIn=valid_s))
 
     def close(self) -> None:
         self._finalizer()

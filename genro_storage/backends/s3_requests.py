@@ -12,10 +12,10 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from genro_storage.backends.base import Expected, Source
-from genro_storage.backends.object_requests import Commit, ListingPage, StoredObject
+from genro_storage.backends.base import Expected, Headers, Source
+from genro_storage.backends.object_requests import PLAIN, Commit, ListingPage, StoredObject
 from genro_storage.backends.s3_client import S3Client
-from genro_storage.backends.s3_transfers import S3fsTransfers, S3fsUpload, abort, conditions, etag_of
+from genro_storage.backends.s3_transfers import S3fsTransfers, S3fsUpload, abort, described_by, etag_of
 from genro_storage.entry import Extent
 from genro_storage.errors import StorageIOError, StorageNotFoundError
 from genro_storage.runtime import WorkerPool
@@ -69,6 +69,25 @@ class S3fsRequests:
         """See ObjectRequests."""
         return self._client.run(self._head, key)
 
+    def heads(self, keys: Sequence[str]) -> list[StoredObject | None]:
+        """See ObjectRequests."""
+        found: list[StoredObject | None] = []
+        for start in range(0, len(keys), _AT_ONCE):
+            found += self._client.run(_all_at_once, self._head, keys[start : start + _AT_ONCE])
+        return found
+
+    def headers(self, key: str) -> Headers | None:
+        """See ObjectRequests."""
+        try:
+            answer = self._client.run(self._client.call, 'head_object', Key=key)
+        except StorageNotFoundError:
+            return None
+        return Headers(answer.get('ETag'), answer.get('ContentType'))
+
+    def url(self, key: str, valid_s: float) -> str:
+        """See ObjectRequests."""
+        return self._client.run(self._client.url, key, valid_s)
+
     def pages(self, prefix: str, delimiter: str) -> Iterator[ListingPage]:
         """See ObjectRequests."""
         asked = {'Prefix': prefix} | ({'Delimiter': delimiter} if delimiter else {})
@@ -84,21 +103,25 @@ class S3fsRequests:
         condition = {} if tag is None else {'IfMatch': f'"{tag}"'}
         return self._client.run(self._client.read, Extent(offset, size_bytes), Key=key, **condition)
 
-    def upload(self, key: str, source: Source) -> AbstractContextManager[Commit]:
+    def upload(self, key: str, source: Source, metadata: Mapping[str, str] = PLAIN) -> AbstractContextManager[Commit]:
         """See ObjectRequests."""
-        return self._transfers.upload(key, source)
+        return self._transfers.upload(key, source, metadata)
 
-    def begin(self, key: str) -> S3fsUpload:
+    def begin(self, key: str, metadata: Mapping[str, str] = PLAIN) -> S3fsUpload:
         """See ObjectRequests."""
-        return self._transfers.begin(key)
+        return self._transfers.begin(key, described_by(metadata))
 
     def abort(self, key: str, token: str) -> None:
         """See ObjectRequests."""
         abort(self._client, key, token)
 
-    def mark(self, key: str, expected: Expected = None) -> None:
+    def mark(self, key: str, expected: Expected = None, metadata: Mapping[str, str] = PLAIN) -> None:
         """See ObjectRequests."""
-        self._client.run(self._client.call, 'put_object', Key=key, Body=b'', **conditions(expected))
+        self._transfers.mark(key, expected, metadata)
+
+    def describe(self, key: str, metadata: Mapping[str, str], tag: str | None) -> StoredObject:
+        """See ObjectRequests."""
+        return self._transfers.describe(key, metadata, tag)
 
     def remove(self, key: str) -> None:
         """See ObjectRequests."""
@@ -109,9 +132,17 @@ class S3fsRequests:
         for start in range(0, len(keys), _REMOVED_AT_ONCE):
             self._remove_batch([{'Key': key} for key in keys[start : start + _REMOVED_AT_ONCE]])
 
-    def copy(self, source: str, target: str, size_bytes: int, tag: str | None = None) -> None:
+    def copy(
+        self,
+        source: str,
+        target: str,
+        size_bytes: int,
+        tag: str | None = None,
+        expected: Expected = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> StoredObject:
         """See ObjectRequests."""
-        self._transfers.copy(source, target, size_bytes, tag)
+        return self._transfers.copy(source, target, size_bytes, tag, expected, metadata)
 
     def each(self, function: Callable[[T], None], items: Iterable[T]) -> None:
         """See ObjectRequests. On workers that end with it: a rename of a directory is rare."""
@@ -130,7 +161,8 @@ class S3fsRequests:
             answer = await self._client.call('head_object', Key=key)
         except StorageNotFoundError:
             return None
-        return StoredObject(key, answer['ContentLength'], _seconds(answer['LastModified']), etag_of(answer))
+        metadata = {name.lower(): value for name, value in answer.get('Metadata', {}).items()}
+        return StoredObject(key, answer['ContentLength'], _seconds(answer['LastModified']), etag_of(answer), metadata)
 
     async def _first(self, prefix: str, limit: int) -> list[str]:
         answer = await self._client.call('list_objects_v2', Prefix=prefix, MaxKeys=limit)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from genro_storage.backends.base import Expected, Source
-from genro_storage.backends.object_requests import Commit, StoredObject
+from genro_storage.backends.object_requests import MARKER_TYPE, PLAIN, Commit, StoredObject
 from genro_storage.backends.s3_client import S3Client
 from genro_storage.backends.s3_errors import status_of
 from genro_storage.backends.s3_multipart import (
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 # What CopyObject takes along by itself and a copy in parts has to be told.
 _KEPT = ('ContentType', 'ContentEncoding', 'ContentLanguage', 'ContentDisposition', 'CacheControl', 'Metadata')
+# What says where and how it lies, which a copy is told anew too.
+_PLACED = ('Expires', 'StorageClass', 'ServerSideEncryption', 'SSEKMSKeyId', 'WebsiteRedirectLocation')
 
 # RFC 9110, 15.5.5.
 _NOT_FOUND = 404
@@ -49,13 +51,13 @@ class S3fsTransfers:
         self._single_copy_max_bytes = single_copy_max_bytes
 
     @contextmanager
-    def upload(self, key: str, source: Source) -> Iterator[Commit]:
+    def upload(self, key: str, source: Source, metadata: Mapping[str, str] = PLAIN) -> Iterator[Commit]:
         """See ObjectRequests."""
         if source.size_bytes <= SINGLE_PUT_MAX_BYTES:
-            yield lambda expected: self._put(key, source, expected)
+            yield lambda expected: self._put(key, source, expected, metadata)
             return
         extents = list(part_extents(source.size_bytes))
-        with unless_completed(self.begin(key)) as upload:
+        with unless_completed(self.begin(key, described_by(metadata))) as upload:
             _send_all(lambda number, extent: upload.putting(number, body_of(source, extent)), upload, extents)
             yield lambda expected: upload.complete(len(extents), expected)
 
@@ -64,24 +66,65 @@ class S3fsTransfers:
         answer = self._client.run(self._client.call, 'create_multipart_upload', Key=key, **(described or {}))
         return S3fsUpload(self._client, key, str(answer['UploadId']))
 
-    def copy(self, source: str, target: str, size_bytes: int, tag: str | None) -> None:
+    def copy(
+        self,
+        source: str,
+        target: str,
+        size_bytes: int,
+        tag: str | None,
+        expected: Expected = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> StoredObject:
         """See ObjectRequests. In parts where one request cannot."""
         if size_bytes <= self._single_copy_max_bytes:
-            asked = copy_source(self._client, source, tag)
-            self._client.run(self._client.call, 'copy_object', Key=target, **asked)
-            return
+            asked = copy_source(self._client, source, tag) | conditions(expected)
+            if metadata is not None:
+                asked |= {'MetadataDirective': 'REPLACE', 'Metadata': dict(metadata)}
+            answer = self._client.run(self._client.call, 'copy_object', Key=target, **asked)
+            return StoredObject(target, size_bytes, 0, etag_of(answer['CopyObjectResult']))
         head = self._client.run(self._client.call, 'head_object', Key=source)
         version = tag if tag is not None else etag_of(head)
+        described = {name: head[name] for name in _KEPT if name in head}
+        if metadata is not None:
+            described['Metadata'] = dict(metadata)
+        return self._copy_in_parts(source, target, size_bytes, version, described, expected)
+
+    def describe(self, key: str, metadata: Mapping[str, str], tag: str | None) -> StoredObject:
+        """See ObjectRequests. A copy onto itself, which would forget the system's headers unless it is told them."""
+        head = self._client.run(self._client.call, 'head_object', Key=key)
+        size_bytes, version = int(head['ContentLength']), etag_of(head) if tag is None else tag
+        described = {name: head[name] for name in (*_KEPT, *_PLACED) if name in head} | {'Metadata': dict(metadata)}
+        if size_bytes > self._single_copy_max_bytes:
+            stored = self._copy_in_parts(key, key, size_bytes, version, described, Version(version, strong=True))
+            return StoredObject(key, size_bytes, 0, stored.tag, metadata)
+        asked = copy_source(self._client, key, version) | described | {'MetadataDirective': 'REPLACE'}
+        answer = self._client.run(self._client.call, 'copy_object', Key=key, **asked)
+        return StoredObject(key, size_bytes, 0, etag_of(answer['CopyObjectResult']), metadata)
+
+    def mark(self, key: str, expected: Expected, metadata: Mapping[str, str]) -> None:
+        """See ObjectRequests."""
+        described = described_by(metadata) | conditions(expected)
+        self._client.run(self._client.call, 'put_object', Key=key, Body=b'', ContentType=MARKER_TYPE, **described)
+
+    def _copy_in_parts(
+        self,
+        source: str,
+        target: str,
+        size_bytes: int,
+        version: str,
+        described: Mapping[str, Any],
+        expected: Expected,
+    ) -> StoredObject:
         part_bytes = min(COPY_PART_BYTES, max(PART_MIN_BYTES, self._single_copy_max_bytes))
         extents = list(part_extents(size_bytes, part_bytes))
-        described = {name: head[name] for name in _KEPT if name in head}
         with unless_completed(self.begin(target, described)) as upload:
             _send_all(lambda number, extent: upload.copying(source, number, extent, version), upload, extents)
-            upload.complete(len(extents), None)
+            return upload.complete(len(extents), expected)
 
-    def _put(self, key: str, source: Source, expected: Expected) -> StoredObject:
+    def _put(self, key: str, source: Source, expected: Expected, metadata: Mapping[str, str]) -> StoredObject:
         body = body_of(source, Extent(0, source.size_bytes))
-        answer = self._client.run(self._client.call, 'put_object', Key=key, Body=body, **conditions(expected))
+        described = described_by(metadata) | conditions(expected)
+        answer = self._client.run(self._client.call, 'put_object', Key=key, Body=body, **described)
         return StoredObject(key, source.size_bytes, 0, etag_of(answer))
 
 
@@ -99,9 +142,10 @@ class S3fsUpload:
         """See ObjectUpload."""
         self.arrived(number, self._client.wait(self.putting(number, part_of(source, extent))))
 
-    def copy(self, number: int, extent: Extent, tag: str) -> None:
+    def copy(self, number: int, extent: Extent, tag: str, source: str | None = None) -> None:
         """See ObjectUpload."""
-        self.arrived(number, self._client.wait(self.copying(self._key, number, extent, tag)))
+        key = self._key if source is None else source
+        self.arrived(number, self._client.wait(self.copying(key, number, extent, tag)))
 
     def putting(self, number: int, body: Any) -> 'Future[dict[str, Any]]':
         """A part under way; what the server answers is for arrived()."""
@@ -173,6 +217,11 @@ def copy_source(client: S3Client, key: str, tag: str | None) -> dict[str, Any]:
     """What makes a request copy an object of the bucket, in any version or in this one only."""
     asked: dict[str, Any] = {'CopySource': {'Bucket': client.bucket, 'Key': key}}
     return asked if tag is None else asked | {'CopySourceIfMatch': f'"{tag}"'}
+
+
+def described_by(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """User metadata in botocore's words."""
+    return {'Metadata': dict(metadata)} if metadata else {}
 
 
 def conditions(expected: Expected) -> dict[str, str]:

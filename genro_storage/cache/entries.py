@@ -8,16 +8,20 @@ across I/O nor while others are told.
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import msgspec
 from cachetools import LRUCache
 
 from genro_storage import paths
 from genro_storage.entry import Entry
 from genro_storage.runtime import Clock
 
-#: About 50 MB of Python objects when full; a tree of more names is listed again rather than remembered.
-LIMIT_ENTRIES = 100_000
+EntryOrNone = TypeVar('EntryOrNone', Entry, Entry | None)
+
+#: About 60 MB of Python objects when full, and room for a directory of 100,000; a tree of more names is listed again
+#: rather than remembered.
+LIMIT_ENTRIES = 125_000
 #: How many of our own changes are told apart by name; beyond, all answers under way count as overtaken.
 LIMIT_CHANGES = 4_096
 
@@ -153,6 +157,11 @@ class EntryCache:
                 entry = None
             return entry is not None and entry.is_file
 
+    def is_directory(self, path: str) -> bool:
+        """Whether a directory is known to be at a path."""
+        known = self.find(path, timed=False)
+        return known is not None and known.entry is not None and known.entry.is_directory
+
     def list_directory(self, path: str) -> tuple[list[Entry], float] | None:
         """The entries of a directory and their remaining TTL, if a listing is fresh."""
         with self._lock:
@@ -175,6 +184,7 @@ class EntryCache:
         with self._telling() as changed:
             if self._overtaken(path, asked):
                 return 0.0
+            entry = _kept(entry)
             fact = _Fact(entry, asked.at_s + self._ttl_s)
             if self._contradicts(path, entry):
                 changed.append(path)
@@ -187,7 +197,8 @@ class EntryCache:
         with self._telling() as changed:
             if self._overtaken(path, asked):
                 return 0.0
-            listing = _Listing({entry.name: entry for entry in entries}, asked.at_s + self._ttl_s, set())
+            attributed = self._with_attributes(path, entries)
+            listing = _Listing({entry.name: entry for entry in attributed}, asked.at_s + self._ttl_s, set())
             changed.extend(self._contradicted(path, listing.entries))
             for name in list(self._facts.names(path)):
                 del self._facts[paths.child(path, name)]
@@ -202,6 +213,7 @@ class EntryCache:
         ``asked``: from asking(), before the backend was told to. Of two changes that were under way at once nobody
         knows which came last, so the path is asked for again.
         """
+        entry = _kept(entry)
         with self._telling() as changed:
             if not told:
                 changed.append(path)
@@ -244,6 +256,31 @@ class EntryCache:
                     del known[path]
             if directory:
                 self._listings.pop(paths.parent(directory), None)
+
+    def with_attributes(self, directory: str, entries: Iterable[Entry]) -> list[Entry]:
+        """The entries of a listing, with the attributes that are known of the same version at the same time."""
+        with self._lock:
+            return self._with_attributes(directory, entries)
+
+    def _with_attributes(self, directory: str, entries: Iterable[Entry]) -> list[Entry]:
+        listing = self._listings.get(directory)
+        listed = listing.entries if listing is not None else {}
+        now = self._clock.monotonic()
+        found: list[Entry] = []
+        for entry in entries:
+            fact = self._facts.get(paths.child(directory, entry.name)) if entry.attributes is None else None
+            known = fact.entry if fact is not None else listed.get(entry.name)
+            if known is None or known.attributes is None or known.version != entry.version or entry.attributes:
+                found.append(_kept(entry))
+            elif fact is not None and fact.expires > now:
+                # Believed anyway; but nobody may have told the time of what was put, which the listing does.
+                found.append(msgspec.structs.replace(entry, attributes=known.attributes))
+            elif known.mtime_ns == entry.mtime_ns and entry.is_file:
+                # Of directories a listing tells no time, so that nothing says whether they have changed.
+                found.append(msgspec.structs.replace(entry, attributes=known.attributes))
+            else:
+                found.append(_kept(entry))
+        return found
 
     @contextmanager
     def _telling(self) -> Iterator[list[str]]:
@@ -334,7 +371,14 @@ def _differ(one: Entry | None, other: Entry | None) -> bool:
     """Whether two answers are about different things. Of a time alone a listing may know more digits than a stat."""
     if one is None or other is None:
         return one is not other
+    if one.attributes is not None and other.attributes is not None and one.attributes != other.attributes:
+        return True
     return (one.kind, one.size_bytes, one.version) != (other.kind, other.size_bytes, other.version)
+
+
+def _kept(entry: EntryOrNone) -> EntryOrNone:
+    """What is remembered: attributes, but not all the metadata that they were read from."""
+    return entry if entry is None or entry.metadata is None else msgspec.structs.replace(entry, metadata=None)
 
 
 def _size_of(listing: _Listing) -> int:

@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from genro_storage.cli import config_commands
 from genro_storage.config import units
 
 _STATUS_HELP = """\
@@ -58,7 +59,10 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: str | No
 
 @click.group(context_settings={'help_option_names': ['-h', '--help']})
 def command() -> None:
-    """Look after mounted trees of genro-storage, and after what waits to be uploaded."""
+    """Look after mounted trees of genro-storage, what waits to be uploaded, and definitions of mounts."""
+
+
+command.add_command(config_commands.group)
 
 
 @command.command(help=_STATUS_HELP, short_help='Say what is mounted, what waits and what failed.')

@@ -1,25 +1,25 @@
-"""The definitions of mounts: one frozen struct per type, its fields the keys of the configuration as typed values.
+"""The definition of a mount: one frozen struct per type, its fields the keys of the configuration as typed values.
 
-Owns the keys, their defaults and what of them is secret. A new type is one more struct here and its name in ``TYPES``;
-the parser, the messages and the masks follow from the fields. Does not read text (see parsing), connects to nothing and
-does not look whether a path exists.
+Owns what all types have in common: their keys and defaults, what of them is secret, what is shown of it, and when a
+secret is looked up. The types, see mount_types. Does not read text (see parsing), connects to nothing and does not look
+whether a path exists.
 
 Struct and mapping differ where the unit is in the name: the key ``ttl: 5m`` becomes ``ttl_s=300.0``.
 Threads: values, never changed; ``options`` is a dict that nobody may change either.
 """
 
 import enum
-import os
-import re
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any, Self
 
 import msgspec
 
-from genro_storage import paths
-from genro_storage.config import interpolation, keys, masking, units
+from genro_storage.config import keys, masking, secrets, units
 from genro_storage.config.keys import Key
-from genro_storage.errors import StorageConfigError, StoragePathError
+from genro_storage.config.secrets import Reference
+from genro_storage.config.trust import Privilege
+from genro_storage.errors import StorageConfigError
 
 
 class Permissions(enum.Enum):
@@ -53,6 +53,18 @@ class Posix(enum.Enum):
     STRICT = 'strict'
 
 
+class Noise(enum.Enum):
+    """What becomes of what desktops leave in every directory, and of programs that read every file.
+
+    REFUSE: neither is let in. LOCAL: small files that file managers leave are kept here and never uploaded. ALLOW:
+    they are files and programs like others.
+    """
+
+    REFUSE = 'refuse'
+    LOCAL = 'local'
+    ALLOW = 'allow'
+
+
 class Driver(enum.Enum):
     """What speaks to the server."""
 
@@ -61,17 +73,34 @@ class Driver(enum.Enum):
     FSSPEC = 'fsspec'
 
 
-Ttl = Annotated[float, Key(keys.plain(units.seconds_or_forever))]
-Secret = Annotated[str | None, Key(secret=True)]
+Ttl = Annotated[float, Key(keys.Plain(units.seconds_or_forever))]
+Secret = Annotated[str | Reference | None, Key(secret=True)]
 
-# What says which account an Azure connection string is of.
-_AZURE_STRING = re.compile(r'(^|;)\s*(AccountName|BlobEndpoint|UseDevelopmentStorage)\s*=', re.IGNORECASE)
+#: For no longer do S3, GCS and Azure sign: SigV4's limit, V4 signing's, and that of a key for delegation.
+URL_MOST_S = 7 * 86400.0
+
+#: Attributes that are secret and say where the data are too: looked up when configured, and not to change after.
+LOCATING = frozenset({'connection_string'})
+
+# Options that reach nothing but the server that the definition names.
+_HARMLESS_OPTIONS = frozenset({'addressing_style'})
+
+
+class WrongDefinitionError(StorageConfigError):
+    """``problems``: (key, what is wrong) of one definition."""
+
+    def __init__(self, name: object, problems: Sequence[tuple[str, str]]) -> None:
+        super().__init__('\n'.join(f'mount {name!r}: key {key!r}: {text}' for key, text in problems))
+        self.name = name
+        self.problems = problems
 
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True, tag_field='type'):
     """What a mount of every type has. Made directly, its fields want final values; from a mapping, see parsing.
 
-    ``ttl_s``: how long an entry is believed; math.inf for ever. ``timeout_s``: how long nothing may move.
+    ``ttl_s``: how long an entry is believed; math.inf for ever. ``timeout_s``: how long nothing may move. ``urls_s``:
+    for how long URLs are valid that are made of files for whoever asks; None: none are made, because who has one can
+    read the file. ``noise``: of remote types.
     Raises StorageConfigError, one problem per line.
     """
 
@@ -80,14 +109,18 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, tag_field='type'):
     ttl_s: Ttl = msgspec.field(name='ttl', default=10.0)
     cache: CacheMode = CacheMode.DISK
     durability: Durability = Durability.CLOSE
-    writeback_delay_s: Annotated[float, Key(keys.plain(units.seconds))] = msgspec.field(
+    writeback_delay_s: Annotated[float, Key(keys.Plain(units.seconds))] = msgspec.field(
         name='writeback_delay', default=5.0
     )
     posix: Posix = Posix.IGNORE
-    timeout_s: Annotated[float, Key(keys.plain(units.seconds_above_zero))] = msgspec.field(name='timeout', default=30.0)
+    timeout_s: Annotated[float, Key(keys.Plain(units.seconds_above_zero))] = msgspec.field(name='timeout', default=30.0)
     uid: int | None = None
     gid: int | None = None
     umask: Annotated[int | None, Key(keys.umask)] = None
+    noise: Noise = Noise.LOCAL
+    urls_s: Annotated[float | None, Key(keys.Plain(units.seconds_above_zero))] = msgspec.field(
+        name='urls', default=None
+    )
     driver: Driver = Driver.AUTO
     #: Handed to the driver as they are. All count as secret when shown: nobody knows what a driver takes.
     options: Annotated[dict[str, Any], Key(secret=True)] = msgspec.field(default_factory=dict)
@@ -101,7 +134,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, tag_field='type'):
         wrong = [(f.key, f'expected {f.types[0].__name__}') for f in self._fields() if not self._fits(f)]
         # Values of a wrong type would trip the comparisons of _problems.
         if problems := wrong or list(self._problems()):
-            raise StorageConfigError('\n'.join(f'mount {self.name!r}: key {key!r}: {text}' for key, text in problems))
+            raise WrongDefinitionError(self.name, problems)
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         """(key, what is wrong) of values that are right in type only, and of keys that contradict each other."""
@@ -117,6 +150,42 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, tag_field='type'):
             yield 'timeout', 'expected more than zero seconds'
         if self.umask is not None and not 0 <= self.umask <= 0o777:
             yield 'umask', 'expected 0 to 0o777'
+        if self.urls_s is not None and not 0 < self.urls_s <= URL_MOST_S:
+            yield 'urls', 'expected more than zero seconds and at most 7 days'
+
+    @classmethod
+    def needs(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, Privilege, str]]:
+        """(key, privilege, hint) for all that a source must be trusted with, to give these values of attributes."""
+        if set(values.get('options', ())) - _HARMLESS_OPTIONS:
+            yield 'options', Privilege.FSSPEC, ''
+
+    def resolved(self) -> Self:
+        """The same with its secrets looked up, as they are now; for whoever connects. Raises StorageConfigError."""
+        found = {}
+        for field in self._fields():
+            value = getattr(self, field.attribute)
+            if field.secret and secrets.holds(value):
+                look_up = partial(_look_up, f'mount {self.name!r}: key {field.key!r}')
+                found[field.attribute] = secrets.replaced(value, _is_parsed, look_up)
+        return msgspec.structs.replace(self, **found) if found else self
+
+    def unresolved(self) -> Self:
+        """The same with references as texts, but for those that say where the data are: for whoever does not connect.
+
+        Raises StorageConfigError.
+        """
+        held = {field.attribute: getattr(self, field.attribute) for field in self._fields() if field.secret}
+        found = {
+            name: secrets.replaced(value, _is_parsed, str)
+            for name, value in held.items()
+            if secrets.holds(value) and name not in LOCATING
+        }
+        return msgspec.structs.replace(self, **found).resolved() if found else self.resolved()
+
+    @property
+    def has_references(self) -> bool:
+        """Whether a secret of it is one that is looked up."""
+        return any(field.secret and secrets.holds(getattr(self, field.attribute)) for field in self._fields())
 
     def _fields(self) -> list[keys.Field]:
         return list(keys.fields_of(self.__class__).values())
@@ -124,6 +193,28 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, tag_field='type'):
     def _fits(self, field: keys.Field) -> bool:
         value = getattr(self, field.attribute)
         return isinstance(value, field.types) and (bool in field.types or not isinstance(value, bool))
+
+    def shown(self) -> dict[str, Any]:
+        """All of it in the words of the configuration, by key, secrets masked; what is unset is left out."""
+        told: dict[str, Any] = {'name': self.name, 'type': self.type}
+        for field in self._fields():
+            value = getattr(self, field.attribute)
+            if value in (None, '', {}):
+                continue
+            if field.secret:
+                value = masking.masked(value)
+            elif isinstance(value, str):
+                value = masking.without_userinfo(value)
+            elif isinstance(value, enum.Enum):
+                value = value.value
+            elif field.key == 'umask':
+                value = f'{value:03o}'
+            elif value == float('inf'):
+                value = 'forever'
+            elif isinstance(value, float) and value.is_integer():
+                value = int(value)
+            told[field.key] = value
+        return told
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         """What is set, secrets masked (msgspec's own would show all to rich)."""
@@ -159,158 +250,12 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, tag_field='type'):
         return [name for name, _ in masking.credentials(values, declared)]
 
 
-class LocalDefinition(Definition, frozen=True, kw_only=True, tag='local'):
-    """A folder of this machine. ``path`` is absolute."""
-
-    path: Annotated[str, Key(keys.folder)]
-    ttl_s: Ttl = msgspec.field(name='ttl', default=1.0)
-    cache: CacheMode = CacheMode.OFF
-
-    def _problems(self) -> Iterator[tuple[str, str]]:
-        yield from super()._problems()
-        if not os.path.isabs(self.path) or '..' in self.path.split('/') or '\0' in self.path:
-            yield 'path', "expected an absolute path without '..'"
-
-
-class MemoryDefinition(Definition, frozen=True, kw_only=True, tag='memory'):
-    """A store of this process alone, empty at first and gone with it."""
-
-    cache: CacheMode = CacheMode.OFF
-
-
-class S3Definition(Definition, frozen=True, kw_only=True, tag='s3'):
-    """A bucket of Amazon S3 or of a server that speaks its protocol, or what lies below ``prefix`` in it.
-
-    ``token`` is a session token. Without ``key`` the credentials are found as AWS's own tools find them.
-    """
-
-    bucket: str
-    prefix: Annotated[str, Key(keys.prefix)] = ''
-    region: str | None = None
-    endpoint_url: str | None = None
-    key: Secret = None
-    secret: Secret = None
-    token: Secret = None
-    profile: str | None = None
-    anon: bool = False
-
-    def _problems(self) -> Iterator[tuple[str, str]]:
-        yield from super()._problems()
-        yield from _place_problems('bucket', self.bucket, self.prefix, self.endpoint_url)
-        if bool(self.key) != bool(self.secret):
-            yield ('secret' if self.key else 'key'), "missing; 'key' and 'secret' go together"
-        if self.token and not self.key:
-            yield 'token', "of no use without 'key' and 'secret'"
-        if self.anon and (self.key or self.profile):
-            yield 'anon', "contradicts 'key' or 'profile': an anonymous client has no credentials"
-
-
-class GcsDefinition(Definition, frozen=True, kw_only=True, tag='gcs'):
-    """A bucket of Google Cloud Storage, or what lies below ``prefix`` in it.
-
-    ``token``: the path of a JSON file with credentials, such JSON itself, or an access token. Without it the
-    credentials are found as Google's own tools find them.
-    """
-
-    bucket: str
-    prefix: Annotated[str, Key(keys.prefix)] = ''
-    token: Secret = None
-    project: str | None = None
-    endpoint_url: str | None = None
-    anon: bool = False
-
-    def _problems(self) -> Iterator[tuple[str, str]]:
-        yield from super()._problems()
-        yield from _place_problems('bucket', self.bucket, self.prefix, self.endpoint_url)
-        if self.anon and self.token:
-            yield 'anon', "contradicts 'token': an anonymous client has no credentials"
-
-
-class AzureDefinition(Definition, frozen=True, kw_only=True, tag='azure'):
-    """A container of Azure Blob Storage, or what lies below ``prefix`` in it.
-
-    The account is named, or a connection string says which it is. Without a key, a token or such a string the
-    credentials are found as Azure's own tools find them.
-    """
-
-    container: str
-    prefix: Annotated[str, Key(keys.prefix)] = ''
-    account_name: str | None = None
-    account_key: Secret = None
-    sas_token: Secret = None
-    connection_string: Secret = None
-    endpoint_url: str | None = None
-
-    def _problems(self) -> Iterator[tuple[str, str]]:
-        yield from super()._problems()
-        yield from _place_problems('container', self.container, self.prefix, self.endpoint_url)
-        if self.connection_string:
-            if any((self.account_name, self.account_key, self.sas_token, self.endpoint_url)):
-                yield 'connection_string', 'says all of the account: give it alone, or the other keys without it'
-            elif not _AZURE_STRING.search(self.connection_string):
-                yield 'connection_string', 'expected NAME=VALUE;NAME=VALUE with an AccountName or a BlobEndpoint'
-        elif not self.account_name:
-            yield 'account_name', "missing; it or 'connection_string' says which account"
-        if self.account_key and self.sas_token:
-            yield 'sas_token', "contradicts 'account_key'; give one of them"
-
-
-class FsspecDefinition(Definition, frozen=True, kw_only=True, tag='fsspec'):
-    """Any file system that fsspec knows by ``protocol``; ``path`` is the root of the mount, in that one's words."""
-
-    protocol: str
-    path: Annotated[str, Key(keys.remote_path)] = ''
-
-    def _problems(self) -> Iterator[tuple[str, str]]:
-        yield from super()._problems()
-        if not self.protocol:
-            yield 'protocol', 'expected the name of a protocol'
-        if '..' in self.path.split('/') or '\0' in self.path:
-            yield 'path', "expected a path without '..'"
-
-
-def _place_problems(key: str, place: str, prefix: str, endpoint_url: str | None) -> Iterator[tuple[str, str]]:
-    """What is wrong with the place of an object store, which ``key`` names."""
-    if not place or '/' in place:
-        yield key, f"expected the name of a {key}; a folder inside it goes into 'prefix'"
-    if not _is_normalised(prefix):
-        yield 'prefix', "expected a path without '..', and without slashes at its ends"
-    if endpoint_url is not None and not endpoint_url.startswith(('http://', 'https://')):
-        yield 'endpoint_url', 'expected a URL that starts with http:// or https://'
-
-
-def _is_normalised(path: str) -> bool:
+def _look_up(where: str, reference: Reference) -> str:
     try:
-        return paths.join(path) == path
-    except StoragePathError:
-        return False
+        return reference.look_up()
+    except StorageConfigError as error:
+        raise StorageConfigError(f'{where}: {error}') from error.__cause__
 
 
-_ALL: tuple[type[Definition], ...] = (
-    LocalDefinition,
-    MemoryDefinition,
-    S3Definition,
-    GcsDefinition,
-    AzureDefinition,
-    FsspecDefinition,
-)
-
-#: The types of mounts by their names in the configuration.
-TYPES: Mapping[str, type[Definition]] = {str(struct.__struct_config__.tag): struct for struct in _ALL}
-
-
-_SECRETS = {
-    name for struct in _ALL for name, field in keys.fields_of(struct).items() if field.secret and field.types[0] is str
-}
-
-
-def literal_secrets(raw: Mapping[str, object] | Definition) -> list[str]:
-    """The keys of an uninterpolated definition that hold a secret itself, not ``${NAME}``: 'secret', 'options.token'.
-
-    Of options, and of URLs with a password in them, what looks like a credential counts. A default inside a reference
-    is literal too. Of a Definition, where nothing is a reference any more, every secret that is set counts.
-    """
-    if isinstance(raw, Definition):
-        return raw.secrets_held()
-    found = [name for name, value in masking.credentials(raw, _SECRETS) if interpolation.is_literal(str(value))]
-    return list(dict.fromkeys(found))
+def _is_parsed(_name: str, value: object) -> bool:
+    return isinstance(value, Reference)

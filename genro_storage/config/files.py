@@ -10,14 +10,25 @@ carry the whole document. Hence ``from None`` where this package otherwise chain
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
+
+from genro_storage.config.positions import Positions
 from genro_storage.errors import StorageConfigError, StorageNotFoundError, StoragePermissionError
 
 
-def read(path: str, origin: str) -> object:
-    """The value that a file holds; its ending says which syntax.
+class Parsed(msgspec.Struct, frozen=True):
+    """What a file holds, and where in it that stands."""
+
+    value: object
+    positions: Positions
+
+
+def read(path: str, origin: str) -> Parsed:
+    """What a file holds; its ending says which syntax.
 
     Raises StorageNotFoundError, StoragePermissionError, StorageConfigError; messages begin with ``origin``.
     """
@@ -31,9 +42,17 @@ def read(path: str, origin: str) -> object:
     if not text.strip():
         raise StorageConfigError(f"{origin}: the file is empty; expected a list of mounts or a mapping with 'mounts:'")
     try:
-        return parse(text, origin)
+        return Parsed(parse(text, origin), Positions(text))
     except RecursionError:
         raise StorageConfigError(f'{origin}: nested too deeply') from None
+
+
+def is_kept(path: str) -> bool:
+    """Whether nobody but the caller and root could have written a file. Raises OSError."""
+    # A link must be theirs too: a foreign one could point at any of the caller's own files.
+    link, target = os.lstat(path), os.stat(path)
+    owners = {link.st_uid, target.st_uid}
+    return owners <= {os.geteuid(), 0} and not target.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 @contextlib.contextmanager

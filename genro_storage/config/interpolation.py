@@ -4,11 +4,14 @@ Owns the syntax. As in a shell, a default serves where the variable is unset or 
 before anything else is itself. A default ends at the first ``}`` and holds no further reference. Values of variables
 are taken as they are, never interpolated again. A string stays a string; the key that it belongs to converts it.
 
-Not every source may use it: whoever reads an untrusted one does not call this. Pure: the environment is handed in.
+Not every source may use it: whoever reads one that may not hands in no environment, and a reference is an error; the
+escape stays one, so that a text means the same in both. Pure.
 """
 
 import re
 from collections.abc import Callable, Mapping
+
+from genro_storage.config import trust
 
 _REFERENCE = re.compile(
     r'\$\$|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>(?:[^}$]|\$\$|\$(?!\{))*+))?\})?'
@@ -22,8 +25,8 @@ class InterpolationError(ValueError):
     """A reference that cannot be resolved. The text names the variable and never shows the string around it."""
 
 
-def interpolate(text: str, environ: Mapping[str, str]) -> str:
-    """Resolve the references of a string. Raises InterpolationError."""
+def interpolate(text: str, environ: Mapping[str, str] | None) -> str:
+    """Resolve the references of a string; without an environment there may be none. Raises InterpolationError."""
 
     def resolve(match: re.Match[str]) -> str:
         if match[0] == '$$':
@@ -31,6 +34,8 @@ def interpolate(text: str, environ: Mapping[str, str]) -> str:
         name, default = match['name'], match['default']
         if name is None:
             raise InterpolationError("a '${' without '}' or without the name of a variable; '$$' stands for one '$'")
+        if environ is None:
+            raise InterpolationError(trust.refusal(trust.Privilege.INTERPOLATION))
         if value := environ.get(name):
             return value
         if default is not None:
@@ -44,7 +49,7 @@ def interpolate(text: str, environ: Mapping[str, str]) -> str:
     return _REFERENCE.sub(resolve, text) if '$' in text else text
 
 
-def interpolate_value(value: object, environ: Mapping[str, str]) -> object:
+def interpolate_value(value: object, environ: Mapping[str, str] | None) -> object:
     """The same value with each string in it resolved; containers are new, so nothing is shared with the source.
 
     Raises InterpolationError, also for keys that are no text and for nesting deeper than MAX_DEPTH.

@@ -11,12 +11,13 @@ import enum
 import functools
 import os
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
 import msgspec
 
 from genro_storage import paths
 from genro_storage.config import masking
+from genro_storage.config.secrets import Reference
 
 E = TypeVar('E', bound=enum.Enum)
 
@@ -82,19 +83,24 @@ def _field(info: msgspec.structs.FieldInfo) -> Field:
         default=info.default,
         may_be_none=type(None) in types,
         secret=notes.secret,
-        read=notes.read or _reader_of(types[0]),
+        read=notes.read or _reader_of(types[0], secret=notes.secret),
     )
 
 
-def _reader_of(type_: type) -> Read:
+def _reader_of(type_: type, *, secret: bool) -> Read:
     if issubclass(type_, enum.Enum):
-        return choice(type_)
-    return _READERS[type_]
+        return Choice(type_)
+    return secret_text if secret and type_ is str else _READERS[type_]
 
 
-def plain(convert: Callable[[object], object]) -> Read:
+class Plain(msgspec.Struct, frozen=True):
     """A reader from a function of the value alone."""
-    return lambda given: convert(given.value)
+
+    convert: Callable[[object], object]
+
+    def __call__(self, given: Given) -> object:
+        """See Read."""
+        return self.convert(given.value)
 
 
 def text(given: Given) -> str:
@@ -110,8 +116,9 @@ def text(given: Given) -> str:
 
 def flag(given: Given) -> bool:
     """True or false."""
-    if isinstance(given.value, bool):
-        return given.value
+    # Databases without booleans hold 0 and 1.
+    if isinstance(given.value, bool | int) and given.value in {0, 1}:
+        return bool(given.value)
     if isinstance(given.value, str) and given.value.strip().lower() in _FLAGS:
         return _FLAGS[given.value.strip().lower()]
     raise WrongValueError('true or false')
@@ -138,6 +145,11 @@ def umask(given: Given) -> int:
     return value
 
 
+def secret_text(given: Given) -> str | Reference:
+    """Some text, or where it is."""
+    return given.value if isinstance(given.value, Reference) else text(given)
+
+
 def options(given: Given) -> dict[str, Any]:
     """Any mapping with text as keys, which interpolation has checked."""
     if not isinstance(given.value, dict):
@@ -145,17 +157,18 @@ def options(given: Given) -> dict[str, Any]:
     return given.value
 
 
-def choice(choices: type[E]) -> Read:
+class Choice(msgspec.Struct, Generic[E], frozen=True):
     """A reader for the values of an enum. YAML 1.1 reads a bare ``off`` as false: where it is a choice, it is meant."""
-    names = {str(member.value): member for member in choices}
 
-    def read(given: Given) -> E:
+    choices: type[E]
+
+    def __call__(self, given: Given) -> E:
+        """See Read."""
+        names = {str(member.value): member for member in self.choices}
         value = 'off' if given.value is False else given.value
         if isinstance(value, str) and value.strip().lower() in names:
             return names[value.strip().lower()]
         raise WrongValueError('one of ' + ', '.join(names))
-
-    return read
 
 
 def folder(given: Given) -> str:

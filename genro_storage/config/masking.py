@@ -7,6 +7,8 @@ free ``options``. Which declared keys are secret is said by the definitions. Pur
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from genro_storage.config.secrets import Reference
+
 MASK = '***'
 
 # A message stays one readable line.
@@ -32,7 +34,7 @@ def has_userinfo(text: str) -> bool:
     return _USERINFO.search(text) is not None
 
 
-def _names_a_credential(name: str) -> bool:
+def names_a_credential(name: str) -> bool:
     """Whether a value of this name probably is a secret: ``options.password``, ``options.headers.Authorization``."""
     within, _, key = name.rpartition('.')
     return bool(within) and _CREDENTIAL_NAME.search(key) is not None and _NO_CREDENTIAL_NAME.search(key) is None
@@ -49,9 +51,9 @@ def credentials(
         for inner in value if depth else ():
             yield from credentials(inner, declared, name, depth - 1)
     elif isinstance(value, str):
-        if value and (name in declared or _names_a_credential(name) or has_userinfo(value)):
+        if value and (name in declared or names_a_credential(name) or has_userinfo(value)):
             yield name, value
-    elif value is not None and not isinstance(value, bool) and _names_a_credential(name):
+    elif value is not None and not isinstance(value, bool | Reference) and names_a_credential(name):
         yield name, value
 
 
@@ -85,9 +87,9 @@ def kind(value: object) -> str:
 
 
 def masked(value: object) -> object:
-    """The same containers and keys, each leaf masked: for values of which nothing is known."""
+    """The same containers and keys, each leaf masked but references: for values of which nothing is known."""
     if isinstance(value, Mapping):
         return {key: masked(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [masked(inner) for inner in value]
-    return MASK
+    return str(value) if isinstance(value, Reference) else MASK

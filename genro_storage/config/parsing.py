@@ -10,8 +10,11 @@ from typing import Any
 
 import msgspec
 
-from genro_storage.config import interpolation, keys, masking
-from genro_storage.config.definitions import TYPES, Definition
+from genro_storage.config import interpolation, keys, masking, secrets, trust
+from genro_storage.config.definitions import Definition, WrongDefinitionError
+from genro_storage.config.mount_types import TYPES, refers_to_secret
+from genro_storage.config.positions import Position, Positions
+from genro_storage.config.trust import Privilege
 from genro_storage.errors import StorageConfigError
 
 #: Keys that later releases of the original library write, and what they are called here.
@@ -19,61 +22,109 @@ TYPE_ALIAS = 'protocol'
 PATH_ALIAS = 'base_path'
 
 
+#: The way to a value through its source: keys and indexes.
+Way = tuple[str | int, ...]
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Something wrong. ``origin``: what the source is called. ``where``: which mount, ``''`` for all of the source."""
+
+    origin: str
+    position: Position | None
+    where: str
+    text: str
+
+    @property
+    def line(self) -> int:
+        """Its line, or 0 where nobody knows."""
+        return 0 if self.position is None else self.position.line
+
+    def __str__(self) -> str:
+        place = str(self.position) if self.position is not None else ''
+        return ': '.join(filter(None, (self.origin, place, self.where, self.text)))
+
+
 class Problems:
-    """What is wrong with one source, collected, so that one run tells all of it."""
+    """What is wrong with one document, and with those found with it, collected, so that one run tells all of it."""
 
-    def __init__(self, origin: str) -> None:
+    def __init__(self, origin: str, positions: Positions | None = None, found: list[Problem] | None = None) -> None:
         self.origin = origin
-        self.lines: list[str] = []
+        self.found: list[Problem] = [] if found is None else found
+        self._positions = positions
 
-    def add(self, where: str, text: str) -> None:
-        """Note a problem; ``where`` is ``''`` for the source as a whole."""
-        self.lines.append(': '.join(filter(None, (self.origin, where, text))))
+    def beside(self, origin: str, positions: Positions | None) -> 'Problems':
+        """For another document, collected into the same."""
+        return Problems(origin, positions, self.found)
+
+    def add(self, where: str, text: str, way: Way = (), *, key: bool = False) -> None:
+        """Note a problem at the end of a way, with its ``key`` if not with the value."""
+        position = self._positions.of(way, key=key) if self._positions is not None else None
+        self.found.append(Problem(self.origin, position, where, text))
 
     def raise_any(self) -> None:
         """Raise StorageConfigError if there are problems, one per line."""
-        if self.lines:
-            raise StorageConfigError('\n'.join(self.lines))
+        if self.found:
+            raise StorageConfigError('\n'.join(map(str, self.found)))
 
 
 class Parser:
     """Reads the mappings of one source.
 
-    ``folder``: what relative paths start from. ``environ``: where ``${NAME}`` is looked up.
+    ``folder``: what relative paths start from. ``environ``: where ``${NAME}`` is looked up. ``allowed``: what the
+    source is trusted with.
     """
 
-    def __init__(self, problems: Problems, folder: str, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        problems: Problems,
+        folder: str,
+        environ: Mapping[str, str],
+        allowed: Collection[Privilege] = trust.ALL,
+    ) -> None:
         self._problems = problems
         self._folder = folder
-        self._environ = environ
+        self._environ = environ if Privilege.INTERPOLATION in allowed else None
+        self._allowed = allowed
 
     def definition(
-        self, mapping: Mapping[str, object], place: str, defaults: Mapping[str, object] | None = None
+        self, mapping: Mapping[str, object], place: str, defaults: Mapping[str, object] | None = None, way: Way = ()
     ) -> Definition | None:
         """The definition that a mapping means, or None after adding its problems.
 
         ``place`` stands for the name in messages while there is none. ``defaults`` are values as ``read`` returns them.
+        ``way`` leads to the mapping.
         """
         where = self._label(mapping, place)
-        struct, own = self._type(mapping, where)
+        struct, own = self._type(mapping, where, way)
         if struct is None:
             return None
         target = next((key for key in ('path', 'prefix') if key in keys.fields_of(struct)), None)
         aliases = {PATH_ALIAS: target} if target else {}
-        before = len(self._problems.lines)
-        values = {**(defaults or {}), **self.read(struct, own, where, aliases=aliases)}
+        before = len(self._problems.found)
+        values = {**(defaults or {}), **self.read(struct, own, where, aliases=aliases, way=way)}
         given = {aliases.get(key, key) for key in own}
         for key, field in keys.fields_of(struct).items():
             if field.required and key not in given:
-                self._problems.add(where, f'key {key!r} is missing; a mount of type {struct_name(struct)} needs it')
-        if len(self._problems.lines) > before:
+                text = f'key {key!r} is missing; a mount of type {struct_name(struct)} needs it'
+                self._problems.add(where, text, way)
+        # What is given and wrong is told already, and not that it is missing too.
+        meant = {field.attribute: own[key] for key, field in keys.fields_of(struct).items() if key in own}
+        self.refuse(struct, {**meant, **values}, where, way)
+        if len(self._problems.found) > before:
             return None
         try:
             return struct(**values)
-        except StorageConfigError as error:
-            for line in str(error).split('\n'):
-                self._problems.add('', line)
+        except WrongDefinitionError as error:
+            for key, text in error.problems:
+                written = key if key in own else next((name for name in own if aliases.get(name) == key), key)
+                self._problems.add(where, f'key {key!r}: {text}', (*way, written))
             return None
+
+    def refuse(self, struct: type[Definition], values: Mapping[str, Any], where: str, way: Way) -> None:
+        """Add a problem for each value that the source is not trusted with."""
+        for key, privilege, hint in struct.needs(values):
+            if privilege not in self._allowed:
+                self._problems.add(where, f'key {key!r}: {trust.refusal(privilege, hint)}', (*way, key))
 
     def read(
         self,
@@ -83,6 +134,7 @@ class Parser:
         *,
         aliases: Mapping[str, str] | None = None,
         without: Collection[str] = (),
+        way: Way = (),
     ) -> dict[str, Any]:
         """The values of a mapping by the attributes of a struct; what is wrong or unknown is added and left out."""
         fields = {key: field for key, field in keys.fields_of(struct).items() if key not in without}
@@ -91,57 +143,74 @@ class Parser:
         for key, raw in mapping.items():
             field = fields.get(aliases.get(key, key))
             if field is None:
-                self._problems.add(where, f'unknown key {masking.shown(key)}; {nearest(key, [*fields, *aliases])}')
+                text = f'unknown key {masking.shown(key)}; {nearest(key, [*fields, *aliases])}'
+                self._problems.add(where, text, (*way, key), key=True)
                 continue
-            read = self._value(field, key, raw, where)
+            read = self._value(field, raw, where, (*way, key))
             if any(values.get(attribute, value) != value for attribute, value in read.items()):
                 twins = [name for name in mapping if aliases.get(name, name) == field.key]
-                self._problems.add(where, _differ(*twins))
+                self._problems.add(where, _differ(*twins), (*way, key), key=True)
             values.update(read)
         return values
 
-    def _value(self, field: keys.Field, key: str, raw: object, where: str) -> dict[str, Any]:
+    def _value(self, field: keys.Field, raw: object, where: str, way: Way) -> dict[str, Any]:
         """The value of one key by its attribute; empty, after adding the problem, if it is wrong."""
-        value = raw
+        key, value = way[-1], raw
         try:
-            value = interpolation.interpolate_value(raw, self._environ)
+            value = self._interpolated(self._with_references(field, raw) if field.secret else raw)
             if field.may_be_none and (value is None or value == ''):
                 return {field.attribute: None}
             return {field.attribute: field.read(keys.Given(value, self._folder))}
-        except interpolation.InterpolationError as error:
-            self._problems.add(where, f'key {key!r}: {error}')
+        except (interpolation.InterpolationError, secrets.WrongReferenceError) as error:
+            self._problems.add(where, f'key {key!r}: {error}', way)
         except ValueError as error:
-            self._problems.add(where, f'key {key!r}: {keys.mismatch(error, value, secret=field.secret)}')
+            self._problems.add(where, f'key {key!r}: {keys.mismatch(error, value, secret=field.secret)}', way)
         return {}
+
+    def _with_references(self, field: keys.Field, raw: object) -> object:
+        """A value with the references to secrets in it as such. Told apart before interpolation: what a variable holds
+        is a secret, not where one is."""
+
+        def parse(text: str) -> object:
+            if Privilege.SECRETS not in self._allowed:
+                raise interpolation.InterpolationError(trust.refusal(Privilege.SECRETS))
+            return secrets.parsed(str(self._interpolated(text)), self._folder)
+
+        return secrets.replaced(raw, refers_to_secret, parse, field.key)
+
+    def _interpolated(self, raw: object) -> object:
+        return interpolation.interpolate_value(raw, self._environ)
 
     def _label(self, mapping: Mapping[str, object], place: str) -> str:
         try:
-            name = interpolation.interpolate_value(mapping.get('name'), self._environ)
+            name = self._interpolated(mapping.get('name'))
             return f'mount {keys.mount_name(keys.Given(name, self._folder))!r}'
         except ValueError:
             return place  # what is wrong with the name is told when the key is read
 
-    def _type(self, mapping: Mapping[str, object], where: str) -> tuple[type[Definition] | None, Mapping[str, object]]:
+    def _type(
+        self, mapping: Mapping[str, object], where: str, way: Way
+    ) -> tuple[type[Definition] | None, Mapping[str, object]]:
         """The struct for a mapping, and the mapping without the keys that say so."""
         own = {key: value for key, value in mapping.items() if key != 'type'}
         key = 'type' if 'type' in mapping else TYPE_ALIAS
         if key not in mapping:
-            self._problems.add(where, f"key 'type' is missing; {one_of(TYPES)}")
+            self._problems.add(where, f"key 'type' is missing; {one_of(TYPES)}", way)
             return None, own
         try:
-            value = interpolation.interpolate_value(mapping[key], self._environ)
+            value = self._interpolated(mapping[key])
         except interpolation.InterpolationError as error:
-            self._problems.add(where, f'key {key!r}: {error}')
+            self._problems.add(where, f'key {key!r}: {error}', (*way, key))
             return None, own
         struct = TYPES.get(value) if isinstance(value, str) else None
         if struct is None:
             hint = nearest(value, TYPES) if isinstance(value, str) else one_of(TYPES)
-            self._problems.add(where, f'unknown type {masking.shown(value)}; {hint}')
+            self._problems.add(where, f'unknown type {masking.shown(value)}; {hint}', (*way, key))
             return None, own
         if TYPE_ALIAS in keys.fields_of(struct) and key != TYPE_ALIAS:
             return struct, own
         if own.pop(TYPE_ALIAS, mapping[key]) != mapping[key]:
-            self._problems.add(where, _differ('type', TYPE_ALIAS))
+            self._problems.add(where, _differ('type', TYPE_ALIAS), (*way, TYPE_ALIAS), key=True)
         return struct, own
 
 
@@ -167,11 +236,11 @@ def definition_from_mapping(
     return definition
 
 
-def text_keys(mapping: Mapping[Any, object], where: str, problems: Problems) -> bool:
+def text_keys(mapping: Mapping[Any, object], where: str, problems: Problems, way: Way = ()) -> bool:
     """Whether all keys are text; adds a problem for each that is not."""
     wrong = [key for key in mapping if not isinstance(key, str)]
     for key in wrong:
-        problems.add(where, f'key {masking.shown(key)}: expected text; put it in quotes')
+        problems.add(where, f'key {masking.shown(key)}: expected text; put it in quotes', way)
     return not wrong
 
 

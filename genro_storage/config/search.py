@@ -11,7 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from genro_storage.config.definitions import Definition, LocalDefinition
+from genro_storage.config.definitions import Definition
+from genro_storage.config.mount_types import LocalDefinition
 from genro_storage.errors import StorageConfigError, StorageNotFoundError, StoragePermissionError
 
 VARIABLE = 'GENRO_STORAGE_CONFIG'

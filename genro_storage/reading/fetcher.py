@@ -14,7 +14,7 @@ from concurrent.futures import Future
 
 from genro_storage.backends.base import Backend
 from genro_storage.cache.blocks import BLOCK_BYTES, Block, BlockCache, BlockKey, Run, extent_of, runs
-from genro_storage.entry import Entry, Version
+from genro_storage.entry import Entry, Extent, Version
 from genro_storage.errors import StorageConflictError, StorageError
 from genro_storage.runtime import WorkerPool, about_to_block, outcome_of
 
@@ -25,6 +25,9 @@ RANGE_BLOCKS = (8 << 20) // BLOCK_BYTES
 AHEAD_BYTES = 32 << 20
 #: And what it may have even if there are many readers.
 AHEAD_BYTES_LEAST = 1 << 20
+
+#: How many blocks to look for at a time, where all of a file are counted: 4 GiB.
+LOOKED_AT_BLOCKS = 16_384
 
 
 class File:
@@ -55,7 +58,9 @@ class Fetcher:
     """Blocks of the files of one backend."""
 
     def __init__(self, backend: Backend, cache: BlockCache, workers: WorkerPool, timeout_s: float) -> None:
-        self._backend = backend
+        self.backend = backend
+        #: The version with the same bytes that came in the place of one, by a change of what is no content.
+        self.successor: Callable[[str, Version], Version | None] = lambda path, version: None
         self._destination = backend.destination
         self._cache = cache
         self._workers = workers
@@ -78,6 +83,15 @@ class Fetcher:
     def has_begun(self, file: File) -> bool:
         """Whether the beginning of a file is in the cache by now. Never waits."""
         return not self._cache.absent(self._key(file, 0), 1)
+
+    def cached_bytes(self, file: File) -> int:
+        """How much of a file is in the cache. Never waits."""
+        cached = file.size_bytes
+        blocks = -(-file.size_bytes // BLOCK_BYTES)
+        for first in range(0, blocks, LOOKED_AT_BLOCKS):
+            for number in self._cache.absent(self._key(file, first), min(LOOKED_AT_BLOCKS, blocks - first)):
+                cached -= extent_of(number, number, file.size_bytes).size_bytes
+        return cached
 
     def fetch(self, file: File, missing: Sequence[int]) -> list[Block]:
         """These blocks, waiting for them.
@@ -201,9 +215,18 @@ class Fetcher:
             blocks |= {number: run.block(number) for number in range(start, end + 1)}
         return Run(key, b''.join(block for block in blocks.values() if block is not None))
 
+    def _read_version(self, file: File, extent: Extent, version: Version) -> bytes:
+        try:
+            return self.backend.read_range(file.path, extent.offset, extent.size_bytes, version)
+        except StorageConflictError:
+            successor = self.successor(file.path, version)
+            if successor is None:
+                raise
+        return self.backend.read_range(file.path, extent.offset, extent.size_bytes, successor)
+
     def _read(self, file: File, first: int, last: int) -> Run:
         extent = extent_of(first, last, file.size_bytes)
-        data = self._backend.read_range(file.path, extent.offset, extent.size_bytes, file.version)
+        data = self._read_version(file, extent, file.version)
         if len(data) != extent.size_bytes:
             end = extent.offset + len(data)
             raise StorageConflictError(f'{file.path!r} ends at {end}, not {file.size_bytes}: it has changed')

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 
 from genro_storage import paths
-from genro_storage.backends.base import Backend
+from genro_storage.backends.base import Backend, StoresMetadata
 from genro_storage.cache.entries import EntryCache
 from genro_storage.entry import Entry
 from genro_storage.errors import StorageError, StorageUnavailableError
@@ -20,15 +20,29 @@ from genro_storage.runtime import WorkerPool, about_to_block, outcome_of
 
 #: A listing that is believed for less is not worth fetching before it is asked for.
 TTL_LEAST_S = 1.0
+#: Entries whose attributes one worker asks for, several under way at once, and how many workers do.
+HEADS_OF_ONE = 32
+HEADS_AT_ONCE = 4
 
 
 class Listings:
     """The directories of one backend."""
 
     def __init__(
-        self, backend: Backend, entries: EntryCache, workers: WorkerPool, ttl_s: float, timeout_s: float
+        self,
+        backend: Backend,
+        entries: EntryCache,
+        workers: WorkerPool,
+        ttl_s: float,
+        timeout_s: float,
+        heads: WorkerPool | None = None,
     ) -> None:
+        """heads: for the attributes of entries, which listings of object stores do not tell; None: not wanted.
+
+        Not the workers: these fetch listings ahead, and would wait for themselves.
+        """
         self._backend = backend
+        self._heads = heads
         self._entries = entries
         self._workers = workers
         self._looks_ahead = ttl_s >= TTL_LEAST_S
@@ -69,7 +83,7 @@ class Listings:
     def _ask_backend(self, path: str, future: Future[tuple[list[Entry], float]]) -> tuple[list[Entry], float]:
         try:
             asked = self._entries.asking()
-            entries = list(self._backend.list_directory(path))
+            entries = self._with_attributes(path, self._backend.list_directory(path))
             listed = entries, self._entries.learn_listing(path, entries, asked)
         except BaseException as error:
             self._settled(path, future)
@@ -80,6 +94,25 @@ class Listings:
         self._settled(path, future)
         future.set_result(listed)
         return listed
+
+    def _with_attributes(self, path: str, entries: Sequence[Entry]) -> list[Entry]:
+        if self._heads is None or not isinstance(self._backend, StoresMetadata):
+            return list(entries)
+        storer = self._backend
+        known = {entry.name: entry for entry in self._entries.with_attributes(path, entries)}
+        missing = [entry for entry in known.values() if entry.attributes is None]
+        chunks = [missing[start : start + HEADS_OF_ONE] for start in range(0, len(missing), HEADS_OF_ONE)]
+
+        def tell(chunk: Sequence[Entry]) -> None:
+            told = {entry.name: entry for entry in storer.tell_attributes(path, chunk)}
+            for entry in chunk:
+                if entry.name in told:
+                    known[entry.name] = told[entry.name]
+                else:
+                    del known[entry.name]
+
+        self._heads.each(tell, chunks, HEADS_AT_ONCE)
+        return list(known.values())
 
     def _settled(self, path: str, future: Future[tuple[list[Entry], float]]) -> None:
         with self._lock:

@@ -13,6 +13,7 @@ from genro_storage.cache.blocks import BLOCK_BYTES, Block, numbers
 from genro_storage.entry import Entry, Extent
 from genro_storage.errors import StorageConflictError
 from genro_storage.reading.fetcher import RANGE_BLOCKS, Fetch, Fetcher, File
+from genro_storage.reading.loans import Loan
 from genro_storage.reading.window import SLACK_BYTES, Window
 from genro_storage.runtime import about_to_block
 
@@ -46,6 +47,7 @@ class BlockReader:
 
     def __init__(self, path: str, entry: Entry, fetcher: Fetcher, on_gone: Callable[[], None]) -> None:
         self._file = File(path, entry)
+        self._entry = entry
         self._fetcher = fetcher
         self._on_gone = on_gone
         self._lock = threading.Lock()
@@ -82,6 +84,19 @@ class BlockReader:
             fetched = iter(self._fetch(missing))
             blocks = [next(fetched) if block is None else block for block in blocks]
         return _cut(blocks, offset - touched[0] * BLOCK_BYTES, wanted.size_bytes)
+
+    def lend(self) -> Loan | None:
+        """See Lends."""
+        file = self._file
+        if not file.version.strong:
+            return None
+        return Loan(
+            self._fetcher.backend,
+            file.path,
+            file.version,
+            file.size_bytes,
+            lambda: BlockReader(file.path, self._entry, self._fetcher, self._on_gone),
+        )
 
     def begin(self) -> None:
         """See to it that the version is still there: its beginning is in the cache, or is fetched now.
@@ -220,6 +235,13 @@ class DirectReader:
     def read(self, offset: int, size_bytes: int) -> bytes:
         """See Reader."""
         return self._backend.read_range(self._path, offset, size_bytes, self._entry.version)
+
+    def lend(self) -> Loan | None:
+        """See Lends."""
+        path, entry, backend = self._path, self._entry, self._backend
+        if entry.version is None or not entry.version.strong:
+            return None
+        return Loan(backend, path, entry.version, entry.size_bytes, lambda: DirectReader(path, entry, backend))
 
     def close(self) -> None:
         """See Reader."""

@@ -5,20 +5,27 @@ Owns the plan of faults and the record of calls. Threads: safe; a stalled call h
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 
 from genro_storage.backends.base import (
     Backend,
     Capabilities,
     Expected,
+    Headers,
+    MakesUrls,
     Move,
     MovesInSteps,
     PartUpload,
+    SharesStore,
     Source,
+    StoresMetadata,
+    TellsHeaders,
     UploadsInParts,
 )
 from genro_storage.entry import Entry, Extent, Usage, Version
+from genro_storage.errors import StorageUnsupportedError
 from genro_storage.runtime import about_to_block
 
 T = TypeVar('T')
@@ -117,17 +124,26 @@ class FaultyBackend:
         """See Backend."""
         return self._call('read_range', lambda: self.inner.read_range(path, offset, size_bytes, version))
 
-    def put(self, path: str, source: Source, *, expected: Expected = None, placed: bool = False) -> Entry:
+    def put(
+        self,
+        path: str,
+        source: Source,
+        *,
+        expected: Expected = None,
+        placed: bool = False,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Entry:
         """See Backend."""
-        return self._call('put', lambda: self.inner.put(path, source, expected=expected, placed=placed))
+        store = partial(self.inner.put, path, source, expected=expected, placed=placed, metadata=metadata)
+        return self._call('put', store)
 
     def remove_file(self, path: str, *, seen: bool = False, beside: bool | None = None) -> None:
         """See Backend."""
         self._call('remove_file', lambda: self.inner.remove_file(path, seen=seen, beside=beside))
 
-    def make_directory(self, path: str) -> None:
+    def make_directory(self, path: str, *, metadata: Mapping[str, str] | None = None) -> None:
         """See Backend."""
-        self._call('make_directory', lambda: self.inner.make_directory(path))
+        self._call('make_directory', lambda: self.inner.make_directory(path, metadata=metadata))
 
     def remove_directory(self, path: str, *, beside: bool | None = None) -> None:
         """See Backend."""
@@ -137,9 +153,30 @@ class FaultyBackend:
         """See Backend."""
         self._call('rename', lambda: self.inner.rename(source, target))
 
-    def copy(self, source: str, target: str) -> Entry:
+    def copy(
+        self,
+        source: str,
+        target: str,
+        *,
+        version: Version | None = None,
+        expected: Expected = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Entry:
         """See Backend."""
-        return self._call('copy', lambda: self.inner.copy(source, target))
+        return self._call(
+            'copy',
+            lambda: self.inner.copy(source, target, version=version, expected=expected, metadata=metadata),
+        )
+
+    @property
+    def store(self) -> str:
+        """See SharesStore."""
+        return self.inner.store if isinstance(self.inner, SharesStore) else ''
+
+    def path_in_store(self, path: str) -> str:
+        """See SharesStore."""
+        assert isinstance(self.inner, SharesStore)  # noqa: S101 - who asks has seen the name of the store
+        return self.inner.path_in_store(path)
 
     def plan_move(self, source: str, target: str) -> Sequence[Move]:
         """See MovesInSteps."""
@@ -161,12 +198,12 @@ class FaultyBackend:
         """See Backend."""
         self._call('set_mtime', lambda: self.inner.set_mtime(path, mtime_ns))
 
-    def begin_upload(self, path: str) -> PartUpload | None:
+    def begin_upload(self, path: str, metadata: Mapping[str, str] | None = None) -> PartUpload | None:
         """See UploadsInParts."""
         inner = self.inner
         if not isinstance(inner, UploadsInParts):
             return None
-        upload = self._call('begin_upload', lambda: inner.begin_upload(path))
+        upload = self._call('begin_upload', lambda: inner.begin_upload(path, metadata))
         return None if upload is None else _FaultyUpload(upload, self._call)
 
     def abort_upload(self, path: str, token: str) -> None:
@@ -174,6 +211,30 @@ class FaultyBackend:
         inner = self.inner
         if isinstance(inner, UploadsInParts):
             self._call('abort_upload', lambda: inner.abort_upload(path, token))
+
+    def metadata(self, path: str) -> Mapping[str, str]:
+        """See StoresMetadata."""
+        return self._call('metadata', lambda: self._storer.metadata(path))
+
+    def set_metadata(self, path: str, metadata: Mapping[str, str], *, expected: Version | None) -> Entry:
+        """See StoresMetadata."""
+        return self._call('set_metadata', lambda: self._storer.set_metadata(path, metadata, expected=expected))
+
+    def tell_attributes(self, directory: str, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """See StoresMetadata."""
+        return self._call('tell_attributes', lambda: self._storer.tell_attributes(directory, entries))
+
+    def headers(self, path: str) -> Headers:
+        """See TellsHeaders; says nothing where the inner backend is none."""
+        inner = self.inner
+        return self._call('headers', lambda: inner.headers(path)) if isinstance(inner, TellsHeaders) else Headers()
+
+    def url(self, path: str, valid_s: float) -> str:
+        """See MakesUrls. Raises StorageUnsupportedError where the inner backend is none."""
+        inner = self.inner
+        if not isinstance(inner, MakesUrls):
+            raise StorageUnsupportedError(f'{self.destination}: its files have no URLs')
+        return self._call('url', lambda: inner.url(path, valid_s))
 
     def usage(self) -> Usage | None:
         """See Backend."""
@@ -186,6 +247,11 @@ class FaultyBackend:
     @property
     def _mover(self) -> MovesInSteps:
         assert isinstance(self.inner, MovesInSteps)  # noqa: S101 - the capability that a caller has seen
+        return self.inner
+
+    @property
+    def _storer(self) -> StoresMetadata:
+        assert isinstance(self.inner, StoresMetadata)  # noqa: S101 - the capability that a caller has seen
         return self.inner
 
     def _call(self, method: str, operation: Callable[[], T]) -> T:
@@ -228,9 +294,9 @@ class _FaultyUpload:
         """See PartUpload."""
         self._call('upload.send', lambda: self._inner.send(number, source, extent))
 
-    def copy(self, number: int, extent: Extent, version: Version) -> None:
+    def copy(self, number: int, extent: Extent, version: Version, source: str | None = None) -> None:
         """See PartUpload."""
-        self._call('upload.copy', lambda: self._inner.copy(number, extent, version))
+        self._call('upload.copy', lambda: self._inner.copy(number, extent, version, source))
 
     def complete(self, count: int, expected: Expected) -> Entry:
         """See PartUpload."""

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Literal
 
+from genro_storage import posix_format
 from genro_storage.backends.base import ABSENT
-from genro_storage.entry import Version
+from genro_storage.entry import Attributes, Version
 from genro_storage.errors import StorageError
 from genro_storage.runtime import Clock
 from genro_storage.writing.journal import Held, Journal
@@ -82,6 +83,31 @@ class Acknowledgements:
             self.take_off(file)
         progress.evidence += [each for each in before if each.begun]
         self.drop(each for each in before if not each.begun)
+
+    def relabel(self, staged: StagedFile) -> None:
+        """What waits has other user metadata, those of the file as it is now. The caller holds the lock.
+
+        Raises what the journal raises.
+        """
+        latest = staged.progress.latest
+        if latest is None or self._journal is None:
+            return
+        latest.snapshot.metadata = posix_format.relabelled(latest.snapshot.metadata or {}, staged.metadata or {})
+        latest.held = self._journal.rewrite(latest.held, self._rewritten(latest))
+
+    def describe(self, staged: StagedFile, changes: Attributes) -> None:
+        """What waits has other attributes: its record has them, too. The caller holds the lock.
+
+        Raises what the journal raises.
+        """
+        latest = staged.progress.latest
+        if latest is None or self._journal is None:
+            return
+        snapshot = latest.snapshot
+        snapshot.metadata = posix_format.changed(snapshot.metadata or {}, changes)
+        if changes.mtime_ns is not None:
+            snapshot.mtime_ns, snapshot.keeps_mtime = changes.mtime_ns, True
+        latest.held = self._journal.rewrite(latest.held, self._rewritten(latest))
 
     def rebase(self, staged: StagedFile) -> list[Acknowledged]:
         """Note that what waits is based on what was stored now; what need not be kept any more.
@@ -193,10 +219,12 @@ class Acknowledgements:
             created_ns=now_ns,
             size_bytes=snapshot.size_bytes,
             mtime_ns=snapshot.mtime_ns if snapshot.keeps_mtime else None,
+            metadata=dict(snapshot.metadata) if snapshot.metadata is not None else None,
             expected=version.tag if isinstance(version, Version) else None,
             expected_strong=not isinstance(version, Version) or version.strong,
             absent=version is ABSENT,
             missing=tuple((extent.offset, extent.size_bytes) for extent in snapshot.missing),
+            origin=snapshot.origin if snapshot.missing else None,
             after=after,
             parked=parked,
         )

@@ -16,10 +16,12 @@ from genro_storage.reading.reader import Reader
 from genro_storage.runtime import Clock
 from genro_storage.writing.acknowledgements import Acknowledgements
 from genro_storage.writing.commits import Commits
+from genro_storage.writing.descriptions import Descriptions
 from genro_storage.writing.journal import Journal
 from genro_storage.writing.moves import Moves
 from genro_storage.writing.recovery import Recovery
 from genro_storage.writing.shared import SharedFiles
+from genro_storage.writing.state import State, worst_of
 from genro_storage.writing.uploader import Uploads
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,9 @@ class Changes:
         self.commits = Commits(
             definition, backend, self.files, entries, self.acknowledgements, uploads, clock, open_base
         )
+        self.descriptions = Descriptions(
+            definition, backend, self.files, entries, self.commits, self.acknowledgements, clock
+        )
         self.moves = Moves(
             name, backend, self.files, entries, self.commits, self.acknowledgements, journal, clock, find
         )
@@ -74,7 +79,7 @@ class Changes:
 
     def after_fork(self) -> None:
         """Begin anew in a forked child: what is under change is the parent's."""
-        for part in (self.files, self.commits, self.journal, self.recovery):
+        for part in (self.files, self.commits, self.descriptions, self.journal, self.recovery):
             if part is not None:
                 part.after_fork()
 
@@ -88,6 +93,12 @@ class Changes:
         if self.recovery is not None:
             self.recovery.adopt_again()
         self.commits.commit_all(self.files.below(path))
+
+    def state(self, path: str) -> State:
+        """How far what was changed at or below a path is on its way to the backend."""
+        if self.recovery is not None and self.recovery.are_parked(path):
+            return State.ERROR
+        return worst_of(self.files.below(path))
 
     def retry_parked(self, path: str) -> None:
         """Try again to commit what was refused to somebody at or below a path, and kept. Raises the first failure."""

@@ -11,22 +11,26 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import closing
 
+from genro_storage import paths
 from genro_storage.backends.base import ABSENT, Backend
 from genro_storage.cache.entries import EntryCache
 from genro_storage.config import Definition
 from genro_storage.config.definitions import Durability
-from genro_storage.entry import Entry
+from genro_storage.entry import Entry, Extent, Kind, Version
 from genro_storage.errors import (
     StorageConflictError,
     StorageError,
     StorageExistsError,
     StorageIsADirectoryError,
     StorageNotADirectoryError,
+    StorageUnsupportedError,
 )
+from genro_storage.reading.loans import Loan
 from genro_storage.reading.reader import Reader
 from genro_storage.runtime import Clock, WorkerPool, about_to_block
 from genro_storage.writing.acknowledgements import Acknowledgements
 from genro_storage.writing.committer import Committer
+from genro_storage.writing.origins import origin_of
 from genro_storage.writing.progress import Acknowledged
 from genro_storage.writing.shared import SharedFiles
 from genro_storage.writing.staging import StagedFile
@@ -94,9 +98,10 @@ class Commits:
 
     def flush(self, staged: StagedFile, *, keep_conflict: bool = True) -> None:
         """What close() promises: that a file is committed or, with writeback, durable here. Raises what prevents it."""
-        if self._is_writeback:
+        if self._is_writeback and staged.origin is None:
             self.acknowledge(staged)
         else:
+            # What is borrowed somebody may remove or replace before it is uploaded; the server copies it at once.
             self.commit(staged, keep_conflict=keep_conflict)
 
     def commit(self, staged: StagedFile, *, keep_conflict: bool = True) -> None:
@@ -156,7 +161,7 @@ class Commits:
         if joined is None:
             return None
         staged, is_written = joined
-        reader = StagedReader(staged, sync=self.commit, release=self._release_reader)
+        reader = StagedReader(staged, sync=self.commit, release=self._release_reader, lend=self.lend)
         if is_written:
             self._files.add_reader(staged, reader)
         else:
@@ -189,7 +194,7 @@ class Commits:
         Raises what prevents that: StorageConflictError, StorageExistsError, and what flush raises.
         """
         # That something is made by us alone only the backend can say.
-        if self._is_writeback and staged.expected is not ABSENT:
+        if self._is_writeback and staged.expected is not ABSENT and staged.origin is None:
             self._publish(staged)
         else:
             self.commit(staged, keep_conflict=False)
@@ -221,6 +226,42 @@ class Commits:
                 self._note_failure(staged, latest, error)
                 raise
         self._close_if_settled(staged)
+
+    def lend(self, staged: StagedFile) -> Loan | None:
+        """What a file under change is on the backend, if it is there as it is now."""
+        with staged.lock:
+            version = staged.expected
+            if staged.dirty or staged.orphaned or not isinstance(version, Version) or not version.strong:
+                return None
+            path = staged.path
+            entry = Entry(paths.basename(path), Kind.FILE, staged.size_bytes, staged.mtime_ns, version)
+        return Loan(self._backend, path, version, entry.size_bytes, lambda: self._open_base(path, entry))
+
+    def borrow(self, staged: StagedFile, loan: Loan, extent: Extent) -> int:
+        """Have bytes of a stored file be those of a file under change, to be copied by the backend; how many.
+
+        Raises StorageUnsupportedError, with nothing done, where they have to be written.
+        """
+        origin = origin_of(loan, self._backend)
+        if origin is None:
+            raise StorageUnsupportedError(f'{self._name} cannot copy {loan.path!r} for {staged.path!r}')
+        borrowed = Extent(extent.offset, min(extent.end, origin.size_bytes) - extent.offset)
+        with staged.lock:
+            if borrowed.size_bytes <= 0 or not staged.may_borrow(origin, borrowed):
+                raise StorageUnsupportedError(f'{staged.path!r} is not a copy of {loan.path!r}')
+            self.stop_stream(staged)  # nothing is to be sent
+            staged.borrow(origin, loan.open, borrowed)
+        return borrowed.size_bytes
+
+    def commit_copies_of(self, path: str) -> None:
+        """What is at or below a path is about to go: commit what borrows of it, as long as it is there to be copied."""
+        for staged in self._files.all():
+            origin = staged.origin
+            if origin is not None and paths.is_within(origin.path, path):
+                try:
+                    self.commit(staged)
+                except StorageError as error:  # its own close meets that again, and what has become of the origin
+                    log.warning('%s:%s borrows of %r, which goes: %s', self._name, staged.path, path, error)
 
     # What the volume asks for
 

@@ -5,12 +5,12 @@ of the outcome. How bytes get there is the uploader's. Threads: safe; the caller
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
-from genro_storage import paths
-from genro_storage.backends.base import Backend, Expected
+from genro_storage import paths, posix_format
+from genro_storage.backends.base import Backend, Expected, StoresMetadata
 from genro_storage.cache.entries import Asked, EntryCache
 from genro_storage.entry import Entry, Kind, Version
 from genro_storage.errors import (
@@ -95,7 +95,7 @@ class Committer:
             staged.watch = None
         try:
             entry = self._store_patiently(staged, snapshot, placed=placed, stream=stream)
-            entry = self._with_mtime(snapshot, entry)
+            entry = self._with_mtime(snapshot, self._described(snapshot, entry))
         except WouldBlock:
             raise
         except (StorageConflictError, StorageExistsError) as error:
@@ -161,13 +161,13 @@ class Committer:
         return StorageConflictError(f'{error}; what was written here is kept as {kept!r}')
 
     def _settle(self, staged: StagedFile, snapshot: Snapshot, entry: Entry, asked: Asked) -> None:
-        told = self._backend.capabilities.tells_mtime or entry.mtime_ns
+        told = self._backend.capabilities.tells_mtime or entry.modified_ns
         self._files.detach(staged.path, unless=staged)
         self._learn_parent(staged.path, asked)
         with staged.lock:
             staged.committed(snapshot, entry.version, lambda: self._open_base(staged.path, entry))
             if not staged.dirty and told:
-                staged.mtime_ns = entry.mtime_ns  # what everybody sees once the last handle is gone, they see now
+                staged.mtime_ns = entry.modified_ns  # what everybody sees once the last handle is gone, they see now
             progress = staged.progress
             # Before the file goes from the table, so that everybody always sees it in the one or the other. What was
             # acknowledged everybody has heard of then, and a kernel that is told holds locks meanwhile.
@@ -187,6 +187,19 @@ class Committer:
     def _failed(self, staged: StagedFile, error: BaseException) -> None:
         staged.progress.failure = error
         self._entries.doubt(staged.path)
+
+    def _described(self, snapshot: Snapshot, entry: Entry) -> Entry:
+        """The entry of what was committed, once it has the metadata that it is to have.
+
+        An upload in parts has those that it began with, and what has arrived earlier those of that time.
+        """
+        wanted, there = snapshot.metadata, entry.metadata
+        if wanted is None or there is None:
+            return entry
+        if there == wanted or (not snapshot.keeps_mtime and _are_alike(there, wanted)):
+            return entry
+        assert isinstance(self._backend, StoresMetadata)  # noqa: S101 - or there would be no metadata
+        return self._backend.set_metadata(snapshot.path, wanted, expected=entry.version)
 
     def _with_mtime(self, snapshot: Snapshot, entry: Entry) -> Entry:
         """The entry of what was committed, once it has the time that somebody set."""
@@ -210,4 +223,11 @@ class Committer:
         """Where directories have no attributes of their own, what was put has shown that there is one above it."""
         parent = paths.parent(path)
         if parent and not self._backend.capabilities.real_directories:
-            self._entries.learn(parent, Entry(paths.basename(parent), Kind.DIRECTORY), asked)
+            known = self._entries.find(parent)
+            if known is None or known.entry is None or known.entry.attributes is None:
+                self._entries.learn(parent, Entry(paths.basename(parent), Kind.DIRECTORY), asked)
+
+
+def _are_alike(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """But for times that nobody has set."""
+    return posix_format.without_times(one) == posix_format.without_times(other)

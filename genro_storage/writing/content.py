@@ -7,6 +7,7 @@ Threads: reads, and writes to different ranges, from any. A content is counted b
 the last one who refers to it lets go. So whoever took it may read it without a lock, though another thread replaces it.
 """
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -29,6 +30,9 @@ _BUFFER_BYTES = 1 << 20
 
 # linux/fs.h: _IOW(0x94, 9, int).
 _FICLONE: Final = 0x40049409
+# linux/falloc.h.
+FALLOC_FL_KEEP_SIZE: Final = 0x01
+FALLOC_FL_PUNCH_HOLE: Final = 0x02
 # ioctl_ficlone(2) and copy_file_range(2): what is answered for files and file systems that they do not serve.
 _CANNOT = frozenset(
     {
@@ -46,6 +50,9 @@ _CANNOT = frozenset(
 # link(2): another disk, a file system without links, a file that had a name which was removed (ENOENT: Linux gives a
 # file that began without a name its first one only), or no /proc.
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.ENOENT})
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Content:
@@ -100,6 +107,30 @@ class Content:
         """Make it outlast a loss of power. Raises StorageIOError."""
         with local_disk_errors(self._directory):
             os.fsync(self.descriptor)
+
+    def zero(self, extent: Extent) -> None:
+        """Make a range zeros, and a hole where the file system can; the file reaches its end then.
+
+        Raises StorageNoSpaceError, StorageIOError.
+        """
+        with local_disk_errors(self._directory):
+            if os.fstat(self.descriptor).st_size < extent.end:
+                os.ftruncate(self.descriptor, extent.end)
+            if not _allocate(self.descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, extent):
+                for offset in range(extent.offset, extent.end, _BUFFER_BYTES):
+                    self.write(offset, bytes(min(_BUFFER_BYTES, extent.end - offset)))
+
+    def reserve(self, extent: Extent) -> None:
+        """Have room for a range, where the file system can promise that. Raises StorageNoSpaceError, StorageIOError."""
+        with local_disk_errors(self._directory):
+            _allocate(self.descriptor, FALLOC_FL_KEEP_SIZE, extent)
+
+    def seek(self, offset: int, whence: int, end: int) -> int:
+        """Where data or a hole begins, at most ``end``; all is data where the file system tells of no holes."""
+        with local_disk_errors(self._directory):
+            if whence == os.SEEK_HOLE and offset >= os.fstat(self.descriptor).st_size:
+                return min(end, offset)
+            return min(end, _seek(self.descriptor, offset, whence, end))
 
     def copy(self, ranges: Iterable[Extent], size_bytes: int) -> 'Content':
         """A new one that has these ranges of it at least, and ends at an offset at the latest.
@@ -182,6 +213,20 @@ def _clone(source: int, target: int) -> bool:
         if error.errno not in _CANNOT:
             raise
         return False
+    return True
+
+
+def _allocate(descriptor: int, mode: int, extent: Extent) -> bool:
+    """fallocate(2), which Python has no word for; whether the file system can."""
+    if not hasattr(_libc, 'fallocate'):  # Linux only
+        return False
+    arguments = (descriptor, mode, ctypes.c_int64(extent.offset), ctypes.c_int64(extent.size_bytes))
+    while _libc.fallocate(*arguments):
+        number = ctypes.get_errno()
+        if number in _CANNOT:
+            return False
+        if number != errno.EINTR:
+            raise OSError(number, os.strerror(number))
     return True
 
 

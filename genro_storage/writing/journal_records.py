@@ -13,6 +13,7 @@ import msgspec
 from genro_storage.backends.base import ABSENT, Expected
 from genro_storage.entry import Version
 from genro_storage.errors import StoragePathError
+from genro_storage.writing.origins import Origin
 
 #: What new_id makes: the only names that the journal takes for its own.
 ID = re.compile(r'[0-9a-f]{16}-[0-9a-f]{8}')
@@ -48,6 +49,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     # put
     size_bytes: int = 0
     mtime_ns: int | None = None  # only if somebody set it
+    metadata: dict[str, str] | None = None
     expected: str | None = None  # None and not absent: whatever is there
     expected_strong: bool = True
     absent: bool = False
@@ -55,6 +57,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     missing: tuple[tuple[int, int], ...] = ()
     #: The ids of intents for the same path that may have arrived: found there, they are what this one is based on.
     after: tuple[str, ...] = ()
+    #: What they are in, if that is another file.
+    origin: Origin | None = None
     #: Not sent by itself, only on request: whoever wrote it was told that it failed.
     parked: bool = False
 
@@ -145,6 +149,9 @@ def _each_text(intent: Intent, change: Callable[[str], str]) -> Intent:
         target=change(intent.target),
         token=change(intent.token),
         expected=None if intent.expected is None else change(intent.expected),
+        origin=None
+        if intent.origin is None
+        else msgspec.structs.replace(intent.origin, path=change(intent.origin.path), tag=change(intent.origin.tag)),
     )
 
 

@@ -253,5 +253,5 @@ def _is(entry: Entry | None, tag: str | None) -> bool:
 
 
 def _is_unstored(staged: StagedFile) -> bool:
-    """Whether a file is certainly nowhere yet but here."""
-    return staged.expected is ABSENT and not staged.progress.may_have_arrived
+    """Whether a file is certainly nowhere yet but here, and all of it is."""
+    return staged.expected is ABSENT and not staged.progress.may_have_arrived and staged.origin is None

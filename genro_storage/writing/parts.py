@@ -27,8 +27,8 @@ FILE_MAX_BYTES = 5 << 40
 
 # A failed one is sent again as a whole, so no larger than needed; below, the round trips show.
 _PART_BYTES = 8 * _MIB
-# A server copies 512 MiB in about the time of its round trips.
-_COPY_MAX_BYTES = 512 * _MIB
+# A server says nothing until it has copied a part: see s3_multipart for how long that may be.
+_COPY_MAX_BYTES = 32 * _MIB
 # Of a growing file: 4,000 parts of 8 MiB, then 650 of each doubled size up to 4 GiB. The 10,000 reach 5.68 TiB.
 _EQUAL_PARTS = 4_000
 _PARTS_PER_SIZE = 650
@@ -46,7 +46,7 @@ class Part(msgspec.Struct, frozen=True, gc=False):
 def plan(size_bytes: int, unchanged: Extents, *, copies: bool) -> list[Part]:
     """The parts of a file of this length; of an empty one there are none. Raises StorageIOError (EFBIG).
 
-    ``copies``: runs of slots that are wholly unchanged become parts that the server copies, of 5 MiB to 512 MiB each
+    ``copies``: runs of slots that are wholly unchanged become parts that the server copies, of 5 MiB to 32 MiB each
     (or one slot, where those are larger).
     """
     slot_bytes = _slot_bytes(size_bytes)

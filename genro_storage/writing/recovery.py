@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
-from genro_storage import paths
+from genro_storage import paths, posix_format
 from genro_storage.backends.base import Backend, UploadsInParts
 from genro_storage.entry import Entry, Extent, Kind, Version
 from genro_storage.errors import StorageConflictError, StorageError, StorageNotFoundError
@@ -83,6 +83,10 @@ class Recovery:
         with self._lock:
             self._adopted = True
             self._take_over()
+
+    def are_parked(self, path: str) -> bool:
+        """Whether anything at or below a path waits until somebody asks for it."""
+        return any(paths.is_within(held.intent.path, path) for held in list(self._parked))
 
     def retry_parked(self, path: str) -> None:
         """Commit what was parked at or below a path. Raises the first failure once all were tried."""
@@ -168,21 +172,29 @@ class Recovery:
         intent = held.intent
         missing = Extents(Extent(offset, size_bytes) for offset, size_bytes in intent.missing)
         base = None
-        if missing:
+        if missing and intent.origin is not None:
+            origin = intent.origin
+            entry = Entry(paths.basename(origin.path), Kind.FILE, origin.size_bytes, intent.created_ns, origin.version)
+            base = self._open_base(origin.path, entry)
+        elif missing:
             version = intent.based_on if isinstance(intent.based_on, Version) else None
             entry = Entry(paths.basename(intent.path), Kind.FILE, missing.end, intent.created_ns, version)
             base = self._open_base(intent.path, entry)
+        stored = posix_format.attributes_of(intent.metadata or {})
+        mtime_ns = stored.mtime_ns if intent.mtime_ns is None else intent.mtime_ns
         return StagedFile.recovered(
             intent.path,
             self._staging,
             self._clock,
             held.open_data(),
             size_bytes=intent.size_bytes,
-            mtime_ns=intent.mtime_ns if intent.mtime_ns is not None else intent.created_ns,
-            keeps_mtime=intent.mtime_ns is not None,
+            mtime_ns=intent.created_ns if mtime_ns is None else mtime_ns,
+            keeps_mtime=mtime_ns is not None,
             expected=intent.based_on,
             missing=missing,
             base=base,
+            origin=intent.origin,
+            metadata=intent.metadata,
         )
 
     def _commit_parked(self, held: Held) -> None:

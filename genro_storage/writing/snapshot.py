@@ -8,7 +8,7 @@ completing is serialised by a lock of its own, which is held across I/O and take
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -19,6 +19,7 @@ from genro_storage.reading.reader import Reader
 from genro_storage.runtime import HandleLock
 from genro_storage.writing.content import Content
 from genro_storage.writing.extents import Extents
+from genro_storage.writing.origins import Origin
 
 #: One step of fetching a base: long enough for the reader's window to open, small enough to keep memory flat.
 STEP_BYTES = 4 << 20
@@ -27,9 +28,13 @@ EXTENTS_MAX = 10_000
 
 
 class Base:
-    """The version that staged bytes are based on: a Reader, counted, so that the last who holds it closes it."""
+    """The version that staged bytes are based on: a Reader, counted, so that the last who holds it closes it.
 
-    def __init__(self, reader: Reader) -> None:
+    With an origin it is one of another file, whose bytes at the same offsets are borrowed.
+    """
+
+    def __init__(self, reader: Reader, origin: Origin | None = None) -> None:
+        self.origin = origin
         self._reader = reader
         self._lock = threading.Lock()
         self._holders = 1  # guarded by _lock
@@ -105,6 +110,7 @@ class Snapshot:
         keeps_mtime: bool,
         expected: Expected,
         sequence: int,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         """Takes over a hold on the base, and the sets."""
         self.path = path
@@ -112,9 +118,12 @@ class Snapshot:
         self.mtime_ns = mtime_ns
         self.keeps_mtime = keeps_mtime
         self.expected = expected
+        #: What it is to be described by; None where the backend stores no metadata.
+        self.metadata = metadata
         #: The staged file's ``changes`` at that moment.
         self.sequence = sequence
-        #: Equal to the version ``expected`` at the same offsets, whether it is here or not: need not be sent.
+        #: Equal to the origin, or else to the version ``expected``, at the same offsets, whether it is here or not. It
+        #: need not be sent.
         self.unchanged = unchanged
         #: Of these, what is only there. Replaced, never changed in place: who has taken it may go through it.
         self.missing = missing
@@ -131,6 +140,28 @@ class Snapshot:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    @property
+    def base(self) -> Base | None:
+        """What is missing is in it."""
+        with self._lock:
+            return self._base
+
+    @property
+    def origin(self) -> Origin | None:
+        """Whose bytes the unchanged ones are, if they are another file's."""
+        base = self.base
+        return base.origin if base is not None else None
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether it is the origin, all of it and nothing else."""
+        origin = self.origin
+        return (
+            origin is not None
+            and origin.size_bytes == self.size_bytes
+            and self.unchanged.covers(Extent(0, self.size_bytes))
+        )
 
     def read(self, offset: int, size_bytes: int) -> bytes:
         """See Source. Raises StorageConflictError if what is missing has gone."""
@@ -204,6 +235,12 @@ class Snapshot:
                 base, self._base = self._base, base
         if base is not None:
             base.release()
+
+    def expect(self, expected: Expected) -> None:
+        """It is to replace another version; what is missing is in its origin still. Under the staged file's lock."""
+        with self._lock:
+            if self.content is not None:
+                self.expected = expected
 
     def note(self, start: int, end: int) -> None:
         """The staged file has changed bytes since. Under its lock."""

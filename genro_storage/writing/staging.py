@@ -1,46 +1,26 @@
 """A staged file: what is being written, on the local disk, until it is committed.
 
-Owns which bytes are here, which are only in the version it is based on (*missing*) and which equal that version
-(*unchanged*, the missing ones among them). A write fetches nothing: it takes its range out of both. What is missing is
-read through the base and not stored, except for a small base, which the first write brings here as a whole, so that a
-conflict can keep a copy of everything. Does not know about backends: the base comes as a Reader.
+Owns what it is based on and what of it was committed, as snapshots, which are stored while writing goes on. Its bytes
+are StagedBytes'.
 
-Threads: safe. ``lock`` is held while bytes change, not while a base is read for a reader or a snapshot is stored, which
-``committing`` is for (docs/concurrency.md). Where nothing is missing, reads take no lock; plain attributes never do.
-
-Snapshots share the content with the file. A write below the size of one that is open goes to a copy of the content,
-which is the file's from then on; behind all of them it goes to the same content, so that appending copies nothing.
+Threads: safe. ``lock`` is not held while a snapshot is stored, which ``committing`` is for (docs/concurrency.md).
 """
 
-import errno
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from genro_storage import posix_format
 from genro_storage.backends.base import Expected
-from genro_storage.entry import Extent, Version
-from genro_storage.errors import StorageIOError
-from genro_storage.local_disk import local_disk_errors
+from genro_storage.entry import Attributes, Extent, Version
 from genro_storage.reading.reader import Reader
 from genro_storage.runtime import Clock, HandleLock
 from genro_storage.writing.content import Content
 from genro_storage.writing.extents import Extents
+from genro_storage.writing.origins import Origin
 from genro_storage.writing.progress import Progress
-from genro_storage.writing.snapshot import EXTENTS_MAX, Base, Snapshot, base_gone, pieced, steps
-
-#: A base up to here is fetched by the first write that leaves some of it: one request, which most commits would make.
-SMALL_BASE_BYTES = 1 << 20
-
-
-class Watch(Protocol):
-    """Who is told of each change, under the file's lock."""
-
-    def wrote(self, start: int, end: int) -> None:
-        """Bytes were written."""
-
-    def cut(self, size_bytes: int) -> None:
-        """The file was cut off or lengthened to this length."""
+from genro_storage.writing.snapshot import Base, Snapshot
+from genro_storage.writing.staged_bytes import StagedBytes
 
 
 class Freezes(Protocol):
@@ -50,7 +30,7 @@ class Freezes(Protocol):
         """Show what is there now from now on. Idempotent."""
 
 
-class StagedFile:
+class StagedFile(StagedBytes):
     """One file under change, shared by all its write handles."""
 
     def __init__(
@@ -63,31 +43,23 @@ class StagedFile:
         mtime_ns: int | None = None,
         *,
         content: Content | None = None,
+        origin: Origin | None = None,
     ) -> None:
         """``mtime_ns``: of the base, until something is written; now, where there is none. content: empty by default.
 
+        ``origin``: what the base is a version of, if that is another file.
+
         Raises StorageNoSpaceError, StorageIOError, StoragePermissionError.
         """
-        self.path = path
-        self.lock = HandleLock()
+        super().__init__(path, directory, clock, base, mtime_ns, content, origin)
         #: One commit, rename or removal of this file at a time: may be held across I/O, and is taken before ``lock``.
         self.committing = HandleLock()
-        self._directory = directory
-        self._clock = clock
         # Changed only under lock; read without.
         self.expected = expected
-        self.size_bytes = base.size_bytes if base else 0
-        self.mtime_ns = clock.time_ns() if mtime_ns is None else mtime_ns
-        self.keeps_mtime = False  # mtime_ns was set by somebody, and is not just when it was written
-        self.changes = 0
+        #: User metadata of what it is based on, with what was set since; None where the backend stores none.
+        self.metadata: Mapping[str, str] | None = None
+        self.keeps_times = False  # the times of what is written go into the metadata, set by somebody or not
         self._committed = 0
-        self._content: Content | None = content or Content.create(directory)
-        self._base = Base(base) if base else None
-        # Guarded by lock. ``_missing`` only shrinks, and what is taken out of it is in ``_content`` by then.
-        self._missing = Extents([Extent(0, self.size_bytes)])
-        self._unchanged = self._missing.copy()
-        self._snapshots: list[Snapshot] = []  # those that may be open
-        self.watch: Watch | None = None
         #: How far it is on its way to being an object, for whoever sees to that.
         self.progress = Progress()
         # Guarded by the lock of SharedFiles.
@@ -111,15 +83,20 @@ class StagedFile:
         expected: Expected,
         missing: Iterable[Extent],
         base: Reader | None,
+        origin: Origin | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> 'StagedFile':
         """One that begins with what another process has acknowledged, and is dirty.
 
         The descriptor becomes its own and is only read from: the file that it leads to may still be needed as it is.
         Without a base, what is missing cannot be read.
         """
-        staged = cls(path, directory, clock, expected, base, mtime_ns, content=Content.adopted(descriptor, directory))
+        content = Content.adopted(descriptor, directory)
+        staged = cls(path, directory, clock, expected, base, mtime_ns, content=content, origin=origin)
         staged.size_bytes = size_bytes
         staged.keeps_mtime = keeps_mtime
+        staged.metadata = metadata
+        staged.keeps_times = 'ctime' in (metadata or {})
         staged.changes = 1
         staged._missing = Extents(missing)
         staged._unchanged = staged._missing.copy()
@@ -130,56 +107,6 @@ class StagedFile:
     def dirty(self) -> bool:
         """Whether anything has changed since the last snapshot that was committed."""
         return self.changes != self._committed
-
-    def read(self, offset: int, size_bytes: int) -> bytes:
-        """Bytes as they are now, fewer only at the end. Raises StorageConflictError if what is missing has gone."""
-        if self._missing:
-            return self._read_pieced(offset, size_bytes)
-        content = self._open_content()  # by a name, which keeps its descriptor open if a write goes on with a copy
-        try:
-            # Bounded by the file, because the buffer is allocated before anything is read.
-            return os.pread(content.descriptor, max(0, min(size_bytes, self.size_bytes - offset)), offset)
-        except OSError:
-            with local_disk_errors(self._directory):  # a context only now: it would cost a read half its time
-                raise
-
-    def write(self, offset: int | None, data: bytes | memoryview) -> int:
-        """Write at an offset, or with None at the end; returns how many bytes were taken."""
-        if not data:
-            return 0
-        with self.lock:
-            start = self.size_bytes if offset is None else offset
-            content = self._open_content()
-            if self._missing or self._snapshots or not content.writable:
-                content = self._prepare_change(Extent(start, len(data)), self.size_bytes)
-            try:
-                written = os.pwrite(content.descriptor, data, start)
-            except OSError:
-                with local_disk_errors(self._directory):
-                    raise
-            end = start + written
-            if end > self.size_bytes:
-                self.size_bytes = end
-            if self._unchanged or self._snapshots:
-                self._forget(start, end)
-            self._touch()
-            if self.watch is not None:
-                self.watch.wrote(start, end)
-            return written
-
-    def truncate(self, size_bytes: int) -> None:
-        """Cut off, or lengthen with zeros."""
-        with self.lock, local_disk_errors(self._directory):
-            if size_bytes < 0:
-                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-            cut = Extent(size_bytes, max(0, self.size_bytes - size_bytes))
-            content = self._prepare_change(cut, size_bytes)
-            os.ftruncate(content.descriptor, size_bytes)
-            self.size_bytes = size_bytes
-            self._forget(cut.offset, cut.end)
-            self._touch()
-            if self.watch is not None:
-                self.watch.cut(size_bytes)
 
     def touch(self) -> None:
         """Have it committed even if nothing is written to it: a new, empty file."""
@@ -192,11 +119,12 @@ class StagedFile:
             self.mtime_ns = mtime_ns
             self.keeps_mtime = True
 
-    def complete(self) -> None:
-        """Fetch all that is missing: its base is about to go. Raises what reading the base raises."""
+    def describe(self, changes: Attributes) -> None:
+        """Have the commit keep these attributes; a modification time unless something is written after it."""
         with self.lock:
-            for extent in list(self._missing):
-                self._fetch(extent)
+            self.metadata = posix_format.changed(self.metadata or {}, changes)
+            if changes.mtime_ns is not None:
+                self.set_mtime(changes.mtime_ns)
 
     def snapshot(self) -> Snapshot:
         """The file as it is now, for a commit or the journal; to be closed, and as soon as it is not needed."""
@@ -213,6 +141,7 @@ class StagedFile:
                 keeps_mtime=self.keeps_mtime,
                 expected=self.expected,
                 sequence=self.changes,
+                metadata=self._description(),
             )
             self._snapshots = [*self._open_snapshots(), snapshot]
             return snapshot
@@ -226,133 +155,67 @@ class StagedFile:
         """
         with self.lock:
             self._committed = snapshot.sequence
-            if snapshot.content is self._content is not None:
+            borrowed_since = _is_borrowed_apart(self._base, snapshot)
+            if not borrowed_since and snapshot.content is self._content is not None:
                 self._missing = self._missing.common(snapshot.missing)  # what was fetched for it is here
                 self._let_go_of_base()
             if base is None:
                 return
             self.expected = version
-            later = [other for other in self._open_snapshots() if other.sequence > snapshot.sequence]
-            self._unchanged = self._unchanged_since(snapshot)
-            fresh = None
-            try:
-                if self._missing or any(other.missing for other in later):
-                    fresh = Base(base())
-                    self._exchange_base(fresh.hold() if self._missing else None)
-            finally:
-                for other in later:
-                    other.rebase(version, fresh.hold() if fresh and other.missing else None)
-                if fresh:
-                    fresh.release()
+            if not borrowed_since:
+                self._unchanged = self._unchanged_since(snapshot)
+            self._rebase_since(snapshot, version, base, keep_own=borrowed_since)
 
     def rebase(self, expected: Expected, base: Reader) -> None:
         """What this is based on has another version, and perhaps another name, with the same content. Under lock."""
         fresh = Base(base)
         try:
-            if self._base is not None and fresh.size_bytes != self._base.size_bytes:
+            borrows = self.origin is not None
+            if self._base is not None and not borrows and fresh.size_bytes != self._base.size_bytes:
                 return  # somebody was faster; the commit will say so
             for snapshot in self._open_snapshots():
-                if snapshot.expected == self.expected:
+                if snapshot.expected == self.expected and snapshot.origin is not None:
+                    snapshot.expect(expected)
+                elif snapshot.expected == self.expected:
                     snapshot.rebase(expected, fresh.hold() if snapshot.missing else None)
-            self._exchange_base(fresh.hold() if self._missing else None)
+            if not borrows:
+                self._exchange_base(fresh.hold() if self._missing else None)
             self.expected = expected
         finally:
             fresh.release()
 
-    def close(self) -> None:
-        """Drop the bytes, but for snapshots that are open. Idempotent."""
-        # Without the lock: a thread that serves must not have to start a release again.
-        self._content = None
-        self._missing = Extents()
-        self._let_go_of_base()
-
     # Inside
 
-    def _read_pieced(self, offset: int, size_bytes: int) -> bytes:
-        # The local bytes and what is missing of one moment; what is missing stays the same while it is fetched.
-        with self.lock:
-            wanted = Extent(offset, max(0, min(size_bytes, self.size_bytes - offset)))
-            content = self._open_content()
-            missing = self._missing.within(wanted)
-            local = b'' if missing == [wanted] else content.read(offset, wanted.size_bytes)
-            if not missing:
-                return local
-            path, base = self.path, self._base_to_read().hold()
+    def _description(self) -> Mapping[str, str] | None:
+        if self.metadata is None:
+            return None
+        if self.keeps_mtime:
+            return posix_format.changed(self.metadata, Attributes(mtime_ns=self.mtime_ns))
+        if self.keeps_times:
+            return posix_format.changed(self.metadata, Attributes(mtime_ns=self.mtime_ns, ctime_ns=self.mtime_ns))
+        return posix_format.without_times(self.metadata)
+
+    def _rebase_since(
+        self, snapshot: Snapshot, version: Version | None, base: Callable[[], Reader], *, keep_own: bool
+    ) -> None:
+        """What is based on what a snapshot was based on is based on what that became now. Raises what base() raises."""
+        later = [other for other in self._open_snapshots() if other.sequence > snapshot.sequence]
+        kept = [other for other in later if _is_borrowed_apart(other.base, snapshot)]
+        for other in kept:
+            other.expect(version)
+        later = [other for other in later if other not in kept]
+        is_missing = bool(self._missing) and not keep_own
+        fresh = None
         try:
-            return pieced(path, base, local, wanted, missing)
+            if is_missing or any(other.missing for other in later):
+                fresh = Base(base())
+                if not keep_own:
+                    self._exchange_base(fresh.hold() if is_missing else None)
         finally:
-            base.release()
-
-    def _prepare_change(self, change: Extent, kept_bytes: int) -> Content:
-        """The content to change a range of, where what is below kept_bytes stays as it is. Nobody sees any of it."""
-        if self._missing and self._base is not None:
-            if self._base.size_bytes <= SMALL_BASE_BYTES:
-                self._fetch_around(change, kept_bytes)
-            elif len(self._missing) >= EXTENTS_MAX:
-                self._fetch_beside(change)
-        content = self._open_content()
-        if not content.writable or change.offset < self._frozen_to(content):
-            content = self._exchange_content(kept_bytes)
-        return content
-
-    def _fetch_around(self, change: Extent, kept_bytes: int) -> None:
-        """Fetch all that is missing, but for what is about to change or to be cut off."""
-        wanted = self._missing.copy()
-        wanted.clip(kept_bytes)
-        wanted.remove(change.offset, change.size_bytes)
-        for extent in wanted:
-            self._fetch(extent)
-
-    def _fetch_beside(self, change: Extent) -> None:
-        """Fetch the smaller side of what a change would split, so that there are no more ranges than before."""
-        split = self._missing.at(change.offset)
-        if split is not None and split.offset < change.offset and change.end < split.end:
-            before = Extent(split.offset, change.offset - split.offset)
-            behind = Extent(change.end, split.end - change.end)
-            self._fetch(min(before, behind, key=lambda extent: extent.size_bytes))
-
-    def _fetch(self, extent: Extent) -> None:
-        """Bring some of the base here. May be started again after WouldBlock."""
-        base = self._base_to_read()
-        for step in steps(extent):
-            data = base.read(self.path, step)
-            content = self._open_content()
-            if not content.writable:
-                content = self._exchange_content(self.size_bytes)
-            # Into a content that snapshots share, too: missing there or here, these are the bytes.
-            content.write(step.offset, data)
-            self._missing.remove(step.offset, step.size_bytes)
-        self._let_go_of_base()
-
-    def _exchange_content(self, kept_bytes: int) -> Content:
-        """Go on with a copy; snapshots keep the old content."""
-        kept_bytes = min(kept_bytes, self.size_bytes)  # one that was adopted may go on behind the end
-        local = Extents([Extent(0, kept_bytes)])
-        for extent in self._missing:
-            local.remove(extent.offset, extent.size_bytes)
-        self._content = copied = self._open_content().copy(local, kept_bytes)
-        return copied
-
-    def _frozen_to(self, content: Content) -> int:
-        """Up to where snapshots that are open need the content as it is."""
-        self._snapshots = self._open_snapshots()
-        return max((other.size_bytes for other in self._snapshots if other.content is content), default=0)
-
-    def _open_snapshots(self) -> list[Snapshot]:
-        return [snapshot for snapshot in self._snapshots if snapshot.content is not None]
-
-    def _forget(self, start: int, end: int) -> None:
-        """Bytes have changed: they are in no base any more, and not what a snapshot holds."""
-        for snapshot in self._snapshots:
-            snapshot.note(start, end)
-        if self._missing:
-            self._missing.remove(start, end - start)
-            self._let_go_of_base()
-        self._unchanged.remove(start, end - start)
-        if len(self._unchanged) > 2 * EXTENTS_MAX:
-            # Less is only more to send, and small ones are of no use to a commit. Those that are missing must stay, so
-            # the bound is far enough above theirs that this happens once in thousands of writes: it takes 25 ms.
-            self._unchanged = Extents([*self._unchanged.largest(EXTENTS_MAX // 2), *self._missing])
+            for other in later:
+                other.rebase(version, fresh.hold() if fresh and other.missing else None)
+            if fresh:
+                fresh.release()
 
     def _unchanged_since(self, snapshot: Snapshot) -> Extents:
         unchanged = Extents()
@@ -364,27 +227,7 @@ class StagedFile:
             unchanged.add(extent.offset, extent.size_bytes)
         return unchanged
 
-    def _exchange_base(self, base: Base | None) -> None:
-        base, self._base = self._base, base
-        if base is not None:
-            base.release()
 
-    def _let_go_of_base(self) -> None:
-        if not self._missing and self._base is not None:
-            self._exchange_base(None)
-
-    def _base_to_read(self) -> Base:
-        if self._base is None:
-            raise base_gone(self.path)
-        return self._base
-
-    def _open_content(self) -> Content:
-        content = self._content
-        if content is None:
-            raise StorageIOError(f'{self.path!r} is closed')
-        return content
-
-    def _touch(self) -> None:
-        self.mtime_ns = self._clock.time_ns()
-        self.keeps_mtime = False
-        self.changes += 1
+def _is_borrowed_apart(base: Base | None, snapshot: Snapshot) -> bool:
+    """Whether a base is of another file, and not the one of a snapshot."""
+    return base is not None and base.origin is not None and base is not snapshot.base

@@ -9,7 +9,7 @@ and never held while parts move. Parts are sent on workers, each from a snapshot
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from functools import partial
 from typing import Protocol
@@ -34,7 +34,7 @@ REWRITES_MAX = 8
 class Begins(Protocol):
     """How an upload is begun and noted, so that it is aborted whatever happens to this process."""
 
-    def begin(self, path: str) -> PartUpload | None:
+    def begin(self, path: str, metadata: Mapping[str, str] | None) -> PartUpload | None:
         """A new upload; None where the backend takes none."""
 
     def forget(self, upload: PartUpload) -> None:
@@ -147,7 +147,7 @@ class Stream:
     def _send(self, number: int, extent: Extent, snapshot: Snapshot, future: Future[None]) -> None:
         """Send one part. Handles its own errors: what could not be sent is sent at the commit."""
         try:
-            upload = self._begin() if number == 1 else self._upload.result()
+            upload = self._begin(snapshot) if number == 1 else self._upload.result()
             if upload is not None:
                 upload.send(number, snapshot, extent)
                 with self._lock:
@@ -165,10 +165,10 @@ class Stream:
             del self._under_way[number]
         future.set_result(None)
 
-    def _begin(self) -> PartUpload | None:
+    def _begin(self, snapshot: Snapshot) -> PartUpload | None:
         upload = None
         try:
-            upload = self._begins.begin(self._path)
+            upload = self._begins.begin(self._path, snapshot.metadata)
         finally:
             if upload is None:
                 with self._lock:

@@ -9,23 +9,18 @@ Threads: safe; holds no lock while bytes move, but the caller's.
 
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from genro_storage.backends.base import ABSENT, Backend, PartUpload, UploadsInParts
-from genro_storage.entry import Entry, Extent, Version
-from genro_storage.errors import (
-    StorageConflictError,
-    StorageError,
-    StorageExistsError,
-    StorageNotFoundError,
-    StorageUnsupportedError,
-)
+from genro_storage.entry import Entry, Extent
+from genro_storage.errors import StorageConflictError, StorageError, StorageExistsError, StorageNotFoundError
 from genro_storage.paths import NAME_MAX_BYTES, encode
 from genro_storage.runtime import Clock, WorkerPool
 from genro_storage.writing.extents import Extents
 from genro_storage.writing.journal import Held, Journal
 from genro_storage.writing.journal_records import Intent, new_id
 from genro_storage.writing.parts import Part, plan
+from genro_storage.writing.server_copies import copied_from, copy_part, copy_whole
 from genro_storage.writing.snapshot import Snapshot
 from genro_storage.writing.stream import PARTS_AT_ONCE, Stream
 
@@ -52,11 +47,11 @@ class Uploads:
         """Whether the backend may take uploads in parts."""
         return isinstance(self._backend, UploadsInParts)
 
-    def begin(self, path: str) -> PartUpload | None:
+    def begin(self, path: str, metadata: Mapping[str, str] | None) -> PartUpload | None:
         """See stream.Begins."""
         if not isinstance(self._backend, UploadsInParts):
             return None
-        upload = self._backend.begin_upload(path)
+        upload = self._backend.begin_upload(path, metadata)
         if upload is None or not upload.token or self._journal is None:
             return upload
         now_ns = self._clock.time_ns()
@@ -99,22 +94,27 @@ class Uploader:
     def store(self, snapshot: Snapshot, *, placed: bool, stream: Stream | None = None) -> Entry:
         """Make a snapshot the object at its path. Raises what Backend.put raises."""
         entry = stream.finish(snapshot) if stream is not None else None
+        if entry is None:
+            entry = copy_whole(self._backend, snapshot, snapshot.path, snapshot.expected, snapshot.metadata or {})
         if entry is None and snapshot.size_bytes > SINGLE_PUT_MAX_BYTES:
             entry = self._store_in_parts(snapshot)
         if entry is not None:
             return entry
-        return self._backend.put(snapshot.path, snapshot, expected=snapshot.expected, placed=placed)
+        return self._backend.put(
+            snapshot.path, snapshot, expected=snapshot.expected, placed=placed, metadata=snapshot.metadata
+        )
 
     def store_beside(self, snapshot: Snapshot, time_ns: int) -> str:
         """Store a snapshot that lost a conflict under a name of its own; its path.
 
         Once for each time: if it is there already, it is not stored again.
         """
-        snapshot.complete()
         while True:
             kept = conflict_name(snapshot.path, socket.gethostname(), time_ns)
             try:
-                self._backend.put(kept, snapshot, expected=ABSENT)
+                if copy_whole(self._backend, snapshot, kept, ABSENT, snapshot.metadata or {}) is None:
+                    snapshot.complete()
+                    self._backend.put(kept, snapshot, expected=ABSENT, metadata=snapshot.metadata)
             except StorageExistsError:
                 if self.recognise(kept, [snapshot]) is None:
                     time_ns += 1_000_000  # something else has that name
@@ -138,7 +138,7 @@ class Uploader:
         """None where the backend takes no parts."""
         if not self._uploads.are_possible:
             return None
-        upload = self._uploads.begin(snapshot.path)
+        upload = self._uploads.begin(snapshot.path, snapshot.metadata)
         if upload is None:
             return None
         try:
@@ -150,19 +150,12 @@ class Uploader:
         return entry
 
     def _send_parts(self, upload: PartUpload, snapshot: Snapshot) -> Entry:
-        version = snapshot.expected
-        copies = isinstance(version, Version) and version.strong
-        parts = plan(snapshot.size_bytes, snapshot.unchanged if copies else Extents(), copies=copies)
+        copied = copied_from(snapshot)
+        parts = plan(snapshot.size_bytes, snapshot.unchanged if copied else Extents(), copies=copied is not None)
 
         def move(part: Part) -> None:
-            if part.copied and isinstance(version, Version):
-                try:
-                    upload.copy(part.number, part.extent, version)
-                except StorageUnsupportedError:
-                    pass  # then its bytes pass through here
-                else:
-                    return
-            upload.send(part.number, snapshot, part.extent)
+            if not (part.copied and copied and copy_part(upload, part.number, part.extent, *copied)):
+                upload.send(part.number, snapshot, part.extent)
 
         self._workers.each(move, parts, PARTS_AT_ONCE)
         return upload.complete(len(parts), snapshot.expected)

@@ -4,10 +4,14 @@ Owns append mode and the order of ending; what flush and fsync promise is the co
 file the volume's. Threads: safe; the staged file locks.
 """
 
+import os
 from collections.abc import Callable
 
-from genro_storage.entry import Version
+from genro_storage.entry import Extent, Version
+from genro_storage.errors import StorageUnsupportedError
+from genro_storage.reading.loans import Lends, Loan
 from genro_storage.runtime import WouldBlock
+from genro_storage.writing.allocation import allocate
 from genro_storage.writing.snapshot import Snapshot
 from genro_storage.writing.staging import StagedFile
 
@@ -16,10 +20,16 @@ class StagedReader:
     """An open file to read while others write it, and from when nobody does any more, as it was then. A Reader."""
 
     def __init__(
-        self, staged: StagedFile, *, sync: Callable[[StagedFile], None], release: Callable[['StagedReader'], None]
+        self,
+        staged: StagedFile,
+        *,
+        sync: Callable[[StagedFile], None],
+        release: Callable[['StagedReader'], None],
+        lend: Callable[[StagedFile], Loan | None],
     ) -> None:
         self.staged = staged
         self._sync = sync
+        self._lend = lend
         self._release = release
         self._frozen: Snapshot | None = None
         self._version: Version | None = None
@@ -38,6 +48,18 @@ class StagedReader:
     def read(self, offset: int, size_bytes: int) -> bytes:
         """Bytes as all handles have written them so far."""
         return (self._frozen or self.staged).read(offset, size_bytes)
+
+    def seek(self, offset: int, whence: int) -> int:
+        """See StagedFile; of what is frozen all counts as data."""
+        if self._frozen is None:
+            return self.staged.seek(offset, whence)
+        return offset if whence == os.SEEK_DATA else self._frozen.size_bytes
+
+    def lend(self) -> Loan | None:
+        """See Lends."""
+        loan = self._lend(self.staged)
+        is_shown = self._frozen is None or (loan is not None and loan.version == self._version)
+        return loan if is_shown else None
 
     def freeze(self) -> None:
         """Nobody writes any more: who does so next is not seen here. Idempotent."""
@@ -75,8 +97,13 @@ class Writer:
         flush: Callable[[StagedFile], None],
         sync: Callable[[StagedFile], None],
         release: Callable[[StagedFile], None],
+        lend: Callable[[StagedFile], Loan | None],
+        borrow: Callable[[StagedFile, Loan, Extent], int],
     ) -> None:
+        """lend: what a file is on the backend, if it is there as it is; borrow: see copy_from."""
         self._staged = staged
+        self._lend = lend
+        self._borrow = borrow
         self._append = append
         self._flush = flush
         self._sync = sync
@@ -99,6 +126,28 @@ class Writer:
     def truncate(self, size_bytes: int) -> None:
         """Cut off, or lengthen with zeros."""
         self._staged.truncate(size_bytes)
+
+    def allocate(self, offset: int, size_bytes: int, mode: int) -> None:
+        """fallocate(2), on the local disk. Raises StorageUnsupportedError for modes other than those of allocation."""
+        allocate(self._staged, offset, size_bytes, mode)
+
+    def seek(self, offset: int, whence: int) -> int:
+        """See StagedFile."""
+        return self._staged.seek(offset, whence)
+
+    def copy_from(self, source: object, source_offset: int, offset: int, size_bytes: int) -> int:
+        """Take over bytes of another open file without their passing through here; how many.
+
+        Raises StorageUnsupportedError, with nothing done: then they are to be read and written.
+        """
+        loan = source.lend() if isinstance(source, Lends) else None
+        if loan is None or source_offset != offset:
+            raise StorageUnsupportedError('these bytes are read and written')
+        return self._borrow(self._staged, loan, Extent(offset, size_bytes))
+
+    def lend(self) -> Loan | None:
+        """See Lends."""
+        return self._lend(self._staged)
 
     def flush(self) -> None:
         """Make what was written safe, as close() does; the handle stays open. Raises what prevents that."""

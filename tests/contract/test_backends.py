@@ -39,7 +39,7 @@ class TestFaultyWithoutFaults(BackendContract):
 
     @pytest.fixture
     def backend(self) -> Iterator[Backend]:
-        remote = Capabilities(strong_versions=True, conditional_put=True, stores_mtime=True)
+        remote = Capabilities(strong_versions=True, conditional_put=True, stores_mtime=True, stores_metadata=True)
         backend = FaultyBackend(MemoryBackend(), remote)
         yield backend
         backend.close()
@@ -101,6 +101,7 @@ class TestS3BelowAPrefix(BackendContract):
     uploads_in_parts = True
     copies_parts = True
     moves_in_steps = True
+    describes_directories = False
 
     @pytest.fixture
     def backend(self, s3_server: S3Server, shared_bucket: str, session: Any) -> Iterator[Backend]:

@@ -84,6 +84,7 @@ class Asked:
     start: int | None
     size_bytes: int | None
     fault: Fault | None = None
+    received_bytes: int = 0
     sent_bytes: int = 0
 
 
@@ -188,6 +189,16 @@ class FaultProxy:
         with self._lock:
             return len(self._asked)
 
+    def moved_bytes(self) -> int:
+        """How many bytes passed in the bodies of requests and answers."""
+        with self._lock:
+            return sum(asked.received_bytes + asked.sent_bytes for asked in self._asked)
+
+    def methods(self) -> list[str]:
+        """The methods of all requests, in the order in which they came."""
+        with self._lock:
+            return [asked.method for asked in self._asked]
+
     def close(self) -> None:
         self.heal()
         self.refuse()
@@ -257,6 +268,7 @@ class FaultProxy:
         if head.headers.get('expect', '').lower() == '100-continue':
             writer.write(b'HTTP/1.1 100 Continue\r\n\r\n')
         body = await reader.readexactly(head.length)
+        asked.received_bytes = len(body)
         match asked.fault:
             case Reply() as reply:
                 asked.sent_bytes = len(reply.body)

@@ -10,7 +10,7 @@ Threads and processes: safe; whoever changes something holds a lock on the file 
 import fcntl
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -83,7 +83,15 @@ class Shelf:
         finally:
             os.close(descriptor)
 
-    def put(self, path: str, source: Source, *, expected: Expected = None, placed: bool = False) -> Entry:
+    def put(
+        self,
+        path: str,
+        source: Source,
+        *,
+        expected: Expected = None,
+        placed: bool = False,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Entry:
         """See Backend."""
         about_to_block()
         data = read_exactly(source, 0, source.size_bytes)
@@ -100,7 +108,7 @@ class Shelf:
         with self._changing():
             self._tree.remove_file(path)
 
-    def make_directory(self, path: str) -> None:
+    def make_directory(self, path: str, *, metadata: Mapping[str, str] | None = None) -> None:
         """See Backend."""
         about_to_block()
         with self._changing():

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from genro_storage.entry import Extent, Version
-from genro_storage.errors import StorageConflictError
+from genro_storage.errors import StorageConflictError, StorageUnsupportedError
 from genro_storage.testing.clock import ManualClock
-from genro_storage.writing import snapshot, staging
+from genro_storage.writing import snapshot, staged_bytes
 from genro_storage.writing.extents import Extents
+from genro_storage.writing.origins import Origin
 from genro_storage.writing.snapshot import Snapshot
 from genro_storage.writing.staging import StagedFile
 
@@ -28,8 +29,8 @@ picks = st.integers(0, 7)
 
 @pytest.fixture(autouse=True)
 def _small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging, 'SMALL_BASE_BYTES', 8)
-    monkeypatch.setattr(staging, 'EXTENTS_MAX', 3)
+    monkeypatch.setattr(staged_bytes, 'SMALL_BASE_BYTES', 8)
+    monkeypatch.setattr(staged_bytes, 'EXTENTS_MAX', 3)
     monkeypatch.setattr(snapshot, 'EXTENTS_MAX', 3)
     monkeypatch.setattr(snapshot, 'STEP_BYTES', 5)
 
@@ -91,6 +92,7 @@ class StagedFileMachine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix='staged-'))
         self.clock = ManualClock()
         self.stored = Stored(base or b'')
+        self.other = Stored(bytes(range(1, LONGEST + 1)))
         self.file = StagedFile(
             'f',
             self.folder / 'staging',
@@ -108,7 +110,7 @@ class StagedFileMachine(RuleBasedStateMachine):
             self.file.close()
             for taken in self.taken:
                 taken.snapshot.close()
-            assert self.stored.open == 0
+            assert self.stored.open == self.other.open == 0
             assert list((self.folder / 'staging').iterdir()) == []
             shutil.rmtree(self.folder)
 
@@ -135,6 +137,26 @@ class StagedFileMachine(RuleBasedStateMachine):
         self.file.truncate(size_bytes)
         del self.model[size_bytes:]
         self.model.extend(bytes(size_bytes - len(self.model)))
+
+    @rule(offset=offsets, size_bytes=lengths)
+    def zero(self, offset: int, size_bytes: int) -> None:
+        self.file.zero(offset, size_bytes)
+        end = min(offset + size_bytes, len(self.model))
+        if offset < end:
+            self.model[offset:end] = bytes(end - offset)
+
+    @rule(size_bytes=lengths)
+    def borrow(self, size_bytes: int) -> None:
+        """Be a copy of another file, which is never changed, as far as that goes."""
+        start = len(self.model)
+        extent = Extent(start, min(size_bytes, max(1, LONGEST - start)))
+        origin = Origin('other', '1', LONGEST)
+        if extent.end > LONGEST or not self.file.may_borrow(origin, extent):
+            with pytest.raises(StorageUnsupportedError):
+                self.file.borrow(Origin('f', '1', LONGEST), self.other.reader, extent)
+            return
+        self.file.borrow(origin, self.other.reader, extent)
+        self.model.extend(self.other.data[extent.offset : extent.end])
 
     @rule(offset=offsets, size_bytes=lengths)
     def read(self, offset: int, size_bytes: int) -> None:
@@ -185,7 +207,7 @@ class StagedFileMachine(RuleBasedStateMachine):
         # As an upload that copies what is unchanged does it, which is wrong if that is.
         data = bytearray(taken.snapshot.read(0, taken.snapshot.size_bytes))
         for extent in taken.snapshot.unchanged:
-            data[extent.offset : extent.end] = self.stored.data[extent.offset : extent.end]
+            data[extent.offset : extent.end] = self._copied_from(taken.snapshot)[extent.offset : extent.end]
         assert data == taken.data
         version = self.stored.replace(bytes(data))
         self.file.committed(taken.snapshot, version, self.stored.reader)
@@ -214,6 +236,7 @@ class StagedFileMachine(RuleBasedStateMachine):
         taken.snapshot.link(path)
         taken.snapshot.fsync()
         missing, expected = list(taken.snapshot.missing), taken.snapshot.expected
+        origin = taken.snapshot.origin
         self.file.close()
         for other in self.taken:
             other.snapshot.close()
@@ -233,7 +256,8 @@ class StagedFileMachine(RuleBasedStateMachine):
             keeps_mtime=True,
             expected=expected,
             missing=missing,
-            base=self.stored.reader(),
+            base=(self.stored if origin is None else self.other).reader(),
+            origin=origin,
         )
         assert self.file.dirty
 
@@ -242,6 +266,15 @@ class StagedFileMachine(RuleBasedStateMachine):
         if hasattr(self, 'file'):
             assert self.file.size_bytes == len(self.model)
             assert self.file.read(0, ALL) == self.model
+
+    @invariant()
+    def holes_are_zeros(self) -> None:
+        offset, size_bytes = 0, len(getattr(self, 'model', b''))
+        while offset < size_bytes:
+            data = self.file.seek(offset, os.SEEK_DATA)
+            assert self.model[offset:data] == bytes(data - offset)
+            offset = self.file.seek(data, os.SEEK_HOLE) if data < size_bytes else size_bytes
+            assert offset > data or offset == size_bytes
 
     @invariant()
     def snapshots_hold_what_they_held(self) -> None:
@@ -255,7 +288,7 @@ class StagedFileMachine(RuleBasedStateMachine):
             return
         with self.file.snapshot() as now:
             self._check_claims(now, bytes(self.model))
-            assert len(now.missing) <= staging.EXTENTS_MAX + 1
+            assert len(now.missing) <= staged_bytes.EXTENTS_MAX + 1
         for taken in self.taken:
             if not taken.lost and taken.snapshot.expected == self.stored.version():
                 self._check_claims(taken.snapshot, taken.data)
@@ -274,8 +307,13 @@ class StagedFileMachine(RuleBasedStateMachine):
         for extent in claims.missing:
             assert claims.unchanged.covers(extent)
         for extent in claims.unchanged:
-            assert data[extent.offset : extent.end] == self.stored.data[extent.offset : extent.end]
+            assert data[extent.offset : extent.end] == self._copied_from(claims)[extent.offset : extent.end]
             assert extent.end <= len(data)
+        if claims.is_copy:
+            assert data == self.other.data
+
+    def _copied_from(self, claims: Snapshot) -> bytes:
+        return (self.stored if claims.origin is None else self.other).data
 
     def _pick(self, pick: int) -> Taken:
         return self.taken[pick % len(self.taken)]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fusefs.daemon import log_to_terminal
 from fusefs.session import Session
-from fusefs.transports.devfuse.options import MountOptions
+from fusefs.transports.options import MountOptions
 from genro_storage import StorageManager
 
 

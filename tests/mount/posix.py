@@ -1,7 +1,8 @@
 """What programs expect of files (POSIX.1-2017 and Linux man pages): the words that the cases are written in.
 
 A case is a function of system calls on an empty directory. The cases are in posix_files, posix_open_names, posix_names
-and posix_attributes, those that need a kernel in posix_kernel, and posix_table has all of them and runs them.
+and posix_attributes, those that need a kernel in posix_kernel, posix_local, posix_shared and posix_space; posix_table
+has all of them and runs them.
 """
 
 import errno
@@ -9,9 +10,10 @@ import os
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
-from tests.mount.calls import Calls
+from tests.mount.calls import Calls, OsCalls
 
 KINDS = ('bucket', 'memory', 'local')
 #: Without links and with names that are Unicode: object stores.
@@ -40,6 +42,20 @@ class Table(list[Case]):
 
         def add(function: Callable[[Calls], None]) -> Callable[[Calls], None]:
             self.append(Case(function, on or KINDS))
+            return function
+
+        return add
+
+    def of_path(self, *on: str) -> Callable[[Callable[[Path], None]], Callable[[Path], None]]:
+        """The same for a function of the path of an empty directory, which needs a kernel."""
+
+        def add(function: Callable[[Path], None]) -> Callable[[Path], None]:
+            def run(calls: Calls) -> None:
+                assert isinstance(calls, OsCalls)
+                function(Path(calls.directory))
+
+            run.__name__ = function.__name__
+            self.case(*on)(run)
             return function
 
         return add

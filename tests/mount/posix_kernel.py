@@ -1,23 +1,21 @@
-"""Cases that need a kernel: mappings, locks, directory streams, holes, and what it does with their answers.
+"""Cases that need a kernel: mappings, directory streams, descriptors, and what it does with their answers.
 
 Each gets the path of an empty directory.
 """
 
 import ctypes
 import errno
-import fcntl
 import mmap
 import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from tests.mount.calls import Calls, OsCalls
 from tests.mount.posix import STORES, Table, fails_with
 
 CASES = Table()
+case = CASES.of_path
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.opendir.restype = _libc.readdir.restype = ctypes.c_void_p
@@ -28,21 +26,6 @@ _libc.telldir.restype = ctypes.c_long
 _NAME_OFFSET = 19  # of d_name in struct dirent64 (bits/dirent.h)
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 COMMIT_TIMEOUT_S = 10
-
-
-def case(*on: str) -> Callable[[Callable[[Path], None]], Callable[[Path], None]]:
-    """Put a function into the table."""
-
-    def add(function: Callable[[Path], None]) -> Callable[[Path], None]:
-        def run(calls: Calls) -> None:
-            assert isinstance(calls, OsCalls)
-            function(Path(calls.directory))
-
-        run.__name__ = function.__name__
-        CASES.case(*on)(run)
-        return function
-
-    return add
 
 
 # Mappings
@@ -180,6 +163,26 @@ def direct_io_works(directory: Path) -> None:
 
 
 @case()
+def what_is_open_for_direct_io_can_be_mapped(directory: Path) -> None:
+    (directory / 'f').write_bytes(bytes(8192))
+    fd = os.open(directory / 'f', os.O_RDWR | os.O_DIRECT)
+    with mmap.mmap(fd, 0) as mapped, mmap.mmap(-1, 4096) as page:
+        mapped[10:14] = b'here'
+        assert os.preadv(fd, [page], 0) == 4096
+        assert page[10:14] == b'here'
+        page[20:25] = b'there'
+        os.pwrite(fd, page, 4096)
+        assert mapped[4096 + 20 : 4096 + 25] == b'there'
+    os.close(fd)
+    content = (directory / 'f').read_bytes()
+    assert (content[10:14], content[4096 + 10 : 4096 + 14], content[4096 + 20 : 4096 + 25]) == (
+        b'here',
+        b'here',
+        b'there',
+    )
+
+
+@case()
 def o_directory_is_for_directories(directory: Path) -> None:
     (directory / 'f').touch()
     with fails_with(errno.ENOTDIR):
@@ -209,22 +212,6 @@ def a_reader_of_an_unlinked_file_that_is_in_the_page_cache_reads_on(directory: P
         (directory / 'f').unlink()
         file.seek(0)
         assert file.read() == b'content'
-
-
-@case()
-def locks_exclude_each_other(directory: Path) -> None:
-    for lock in (fcntl.flock, fcntl.lockf):
-        with (directory / 'f').open('wb') as file:
-            lock(file, fcntl.LOCK_EX)
-            child = os.fork()
-            if not child:
-                try:
-                    with (directory / 'f').open('r+b') as other:
-                        lock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    os._exit(0)
-                os._exit(1)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @case()

@@ -8,7 +8,17 @@ import json
 import os
 import sys
 
-from tests.mount import posix_attributes, posix_files, posix_kernel, posix_names, posix_open_names
+from tests.mount import (
+    posix_attributes,
+    posix_files,
+    posix_kernel,
+    posix_local,
+    posix_names,
+    posix_open_names,
+    posix_ranges,
+    posix_shared,
+    posix_space,
+)
 from tests.mount.calls import OsCalls
 from tests.mount.posix import outcome
 
@@ -17,7 +27,9 @@ TABLES = {
     'calls': [
         case for module in (posix_files, posix_open_names, posix_names, posix_attributes) for case in module.CASES
     ],
-    'kernel': posix_kernel.CASES,
+    'kernel': [
+        case for module in (posix_kernel, posix_local, posix_ranges, posix_shared, posix_space) for case in module.CASES
+    ],
 }
 
 

@@ -36,8 +36,9 @@ WITHOUT_KERNEL = [
 class Outcomes:
     """Runs the table of a kind when it is first asked for, in a process that may hang."""
 
-    def __init__(self, tree: Mounted) -> None:
+    def __init__(self, tree: Mounted, timeout_s: float = RUN_TIMEOUT_S) -> None:
         self._tree = tree
+        self._timeout_s = timeout_s
         self._of: dict[tuple[str, str], dict[str, str]] = {}
 
     def get(self, table: str, kind: str, name: str) -> str:
@@ -51,7 +52,7 @@ class Outcomes:
         program = [sys.executable, '-m', 'tests.mount.posix_table', table, kind, str(directory)]
         process = subprocess.Popen(program, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
         try:
-            output, _ = process.communicate(timeout=RUN_TIMEOUT_S)
+            output, _ = process.communicate(timeout=self._timeout_s)
         except subprocess.TimeoutExpired:
             process.kill()
             output, _ = process.communicate()

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from fusefs import ops
 from fusefs.transports.devfuse.channel import DevFuseTransport
 from fusefs.transports.devfuse.mounting import MountError, mount
-from fusefs.transports.devfuse.options import parse_options
+from fusefs.transports.options import parse_options
 
 FILE = 2
 TTL_S = 3600.0

@@ -17,7 +17,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from genro_storage.backends.object_directories import entries_of
+from genro_storage.backends.object_entries import entries_of
 from genro_storage.backends.s3 import S3Backend
 from genro_storage.backends.s3_errors import status_of, translate_s3
 from genro_storage.backends.s3_multipart import PARTS_MAX, completed_part, part_extents

@@ -264,7 +264,7 @@ def test_syntax_errors_show_nothing_of_the_file(tmp_path: Path, text: str) -> No
         load(path)
     assert 'hunter2' not in str(caught.value)
     assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None
 
 
 _KEYS = st.sampled_from(

@@ -124,7 +124,7 @@ def test_a_worker_may_answer_later(kernel: Kernel) -> None:
 
 def test_an_unknown_opcode_gets_enosys_without_dispatch(kernel: Kernel) -> None:
     kernel.connect(lambda request: pytest.fail('dispatched'))
-    kernel.send(46, bytes(24))
+    kernel.send(40, bytes(24))
     assert kernel.reply() == (7, errno.ENOSYS, b'')
 
 

@@ -72,8 +72,21 @@ CASES = [
     ),
     pytest.param(36, u64(77), ops.Interrupt(*HEAD, 77), id='interrupt'),
     pytest.param(42, u32(2, 0) + u64(5, 1, 6, 2), ops.Forget(*HEAD, [(5, 1), (6, 2)]), id='batch-forget'),
+    pytest.param(43, u64(7, 4096, 100) + u32(3, 0), ops.Fallocate(*HEAD, 7, 4096, 100, 3), id='fallocate'),
     pytest.param(44, READ_IN, ops.Readdir(*HEAD, 7, 8192, 4096, True), id='readdirplus'),
     pytest.param(45, u64(9) + u32(1, 0) + b'old\0new\0', ops.Rename(*HEAD, 'old', 9, 'new', 1), id='rename2'),
+    pytest.param(46, u64(7, 4096) + u32(3, 0), ops.Lseek(*HEAD, 7, 4096, 3), id='lseek'),
+    pytest.param(46, u64(7, (1 << 64) - 1) + u32(4, 0), ops.Lseek(*HEAD, 7, -1, 4), id='lseek-before-the-start'),
+    pytest.param(47, u64(7, 1, 9, 8, 2, 3, 0), ops.CopyFileRange(*HEAD, 7, 1, 9, 8, 2, 3, 0), id='copy-file-range'),
+    pytest.param(
+        51, u32(0o20200002, 0o100600, 0o22, 0) + b'/\0', ops.Tmpfile(*HEAD, 0o20200002, 0o100600, 0o22), id='tmpfile'
+    ),
+    pytest.param(52, u32(0, 0) + u64(7) + u32(0, 0xFFF), ops.Statx(*HEAD, None), id='statx'),
+    pytest.param(52, u32(1, 0) + u64(7) + u32(0, 0xFFF), ops.Statx(*HEAD, 7), id='statx-fh'),
+    pytest.param(
+        *(53, u64(7, 1, 9, 8, 2, 1 << 40, 0), ops.CopyFileRange(*HEAD, 7, 1, 9, 8, 2, 1 << 40, 0, is_long=True)),
+        id='copy-file-range-64',
+    ),
 ]
 
 
@@ -159,7 +172,7 @@ def test_a_request_without_a_whole_header_cannot_be_answered() -> None:
     assert caught.value.unique is None
 
 
-@pytest.mark.parametrize('opcode', [0, 7, 31, 37, 38, 46, 47, 52, 4096])
+@pytest.mark.parametrize('opcode', [0, 7, 31, 37, 38, 39, 40, 50, 54, 4096])
 def test_an_unknown_opcode_is_told_apart_from_a_malformed_request(opcode: int) -> None:
     with pytest.raises(UnknownOpcodeError) as caught:
         decoded(opcode, b'whatever')

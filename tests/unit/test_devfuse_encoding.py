@@ -3,6 +3,7 @@
 import math
 import struct
 
+import msgspec
 import pytest
 
 from fusefs import ops
@@ -10,6 +11,8 @@ from fusefs.transports.devfuse import encoding
 from fusefs.transports.devfuse.abi import EXPIRE_ONLY
 
 REQUEST = ops.Statfs(77, 1, 0, 0, 0)
+STATX = ops.Statx(77, 1, 0, 0, 0, None)
+COPY = ops.CopyFileRange(77, 1, 0, 0, 0, 7, 0, 2, 8, 0, 1 << 40, 0)
 PLUS = ops.Readdir(77, 1, 0, 0, 0, fh=1, offset=0, size_bytes=4096, plus=True)
 PLAIN = ops.Readdir(77, 1, 0, 0, 0, fh=1, offset=0, size_bytes=4096, plus=False)
 
@@ -23,6 +26,10 @@ ATTRIBUTES = ops.Attributes(
 )
 # ino size blocks atime mtime ctime, their nsec, mode nlink uid gid rdev blksize flags
 ATTR = struct.pack('=QQQqqqIIIIIIIIII', 11, 1000, 2, 1, -1, 3, 1, 999_999_999, 3, 0o100644, 4, 5, 6, 7, 512, 0)
+# mask blksize attributes; nlink uid gid mode; ino size blocks attributes_mask
+STATX_START = struct.pack('=IIQIIIHHQQQQ', 0x7FF, 512, 0, 4, 5, 6, 0o100644, 0, 11, 1000, 2, 0)
+# seconds and nsec of ctime and mtime
+STATX_CHANGED = struct.pack('=qIiqIi', 3, 3, 0, -1, 999_999_999, 0)
 ENTRY = ops.EntryReply(99, ATTRIBUTES, 1.5, 2.25)
 # nodeid generation entry_valid attr_valid, their nsec
 ENTRY_OUT = struct.pack('=QQQQII', 99, 0, 1, 2, 500_000_000, 250_000_000) + ATTR
@@ -52,6 +59,7 @@ CASES = {
     'opened-passthrough': (ops.Opened(7, no_flush=True, backing_id=9), struct.pack('=QIi', 7, 1 << 5 | 1 << 7, 9)),
     'created': (ops.Created(ENTRY, ops.Opened(7)), ENTRY_OUT + struct.pack('=QII', 7, 0, 0)),
     'written': (ops.Written(5), struct.pack('=II', 5, 0)),
+    'position': (ops.Position(5 << 40), struct.pack('=Q', 5 << 40)),
     'xattr-size': (ops.XattrSize(5), struct.pack('=II', 5, 0)),
     'statfs': (
         ops.StatfsReply(1, 2, 3, 4, 5, block_size=512, name_max=255),
@@ -63,6 +71,26 @@ CASES = {
 @pytest.mark.parametrize(('reply', 'expected'), CASES.values(), ids=CASES.keys())
 def test_a_reply_becomes_its_bytes(reply: ops.Reply, expected: bytes) -> None:
     assert body_of(REQUEST, reply) == expected
+
+
+def test_a_copy_is_answered_in_32_bits_unless_the_kernel_asks_for_more() -> None:
+    assert body_of(COPY, ops.Written(5)) == struct.pack('=II', 5, 0)
+    long = msgspec.structs.replace(COPY, is_long=True)
+    assert body_of(long, ops.Written(5 << 40)) == struct.pack('=Q', 5 << 40)
+
+
+def test_the_attributes_of_statx_have_a_mask_and_the_time_of_birth_where_it_is_known() -> None:
+    body = body_of(STATX, ops.AttributesReply(ATTRIBUTES, 1.5))
+    head, attributes = body[:32], body[32:]
+    assert head == struct.pack('=QIIQQ', 1, 500_000_000, 0, 0, 0)
+    assert attributes[:64] == STATX_START
+    assert attributes[64:96] == struct.pack('=qIiqIi', 1, 1, 0, 0, 0, 0)
+    assert attributes[96:128] == STATX_CHANGED
+    assert attributes[128:] == struct.pack('=IIII112x', 0, 7, 0, 0)
+    born = msgspec.structs.replace(ATTRIBUTES, btime_ns=9_000_000_007)
+    body = body_of(STATX, ops.AttributesReply(born, 1.5))
+    assert struct.unpack_from('=I', body, 32) == (0xFFF,)
+    assert struct.unpack_from('=qI', body, 32 + 80) == (9, 7)
 
 
 def test_a_failure_is_a_header_with_a_negative_errno() -> None:

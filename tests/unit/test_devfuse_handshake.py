@@ -53,7 +53,7 @@ def test_flags_that_would_break_promises_are_never_asked_for(bit: int) -> None:
     assert not agreed_flags(ALL_FLAGS) & 1 << bit
 
 
-PASSTHROUGH = 1 << 5
+DIRECT_IO_ALLOW_MMAP, PASSTHROUGH = 1 << 4, 1 << 5
 
 
 def passthrough(flags: int, flags2: int, length: int | None = None) -> tuple[bool, int, int]:
@@ -63,9 +63,11 @@ def passthrough(flags: int, flags2: int, length: int | None = None) -> tuple[boo
     return answer.passthrough, *struct.unpack_from('=II', answer.message, 48)
 
 
-def test_passthrough_is_asked_for_where_the_kernel_offers_it_and_nothing_else_of_the_second_word() -> None:
-    assert passthrough(ALL_FLAGS, 0xFFFFFFFF) == (True, PASSTHROUGH, 1)
-    assert passthrough(ALL_FLAGS, 0xFFFFFFFF & ~PASSTHROUGH) == (False, 0, 0)
+def test_passthrough_and_mappings_beside_direct_io_are_asked_for_where_the_kernel_offers_them() -> None:
+    assert passthrough(ALL_FLAGS, 0xFFFFFFFF) == (True, PASSTHROUGH | DIRECT_IO_ALLOW_MMAP, 1)
+    assert passthrough(ALL_FLAGS, PASSTHROUGH) == (True, PASSTHROUGH, 1)
+    assert passthrough(ALL_FLAGS, 0xFFFFFFFF & ~PASSTHROUGH) == (False, DIRECT_IO_ALLOW_MMAP, 0)
+    assert passthrough(ALL_FLAGS, 0) == (False, 0, 0)
 
 
 def test_without_a_second_word_there_is_no_passthrough() -> None:

@@ -4,8 +4,10 @@ import errno
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -16,10 +18,13 @@ from fusefs.transports.inprocess import InProcessTransport
 from genro_storage import StorageManager
 from genro_storage.backends.base import Capabilities
 from genro_storage.backends.memory import MemoryBackend
+from genro_storage.cache.memory import MemoryBlockCache
+from genro_storage.config import MemoryDefinition
 from genro_storage.errors import StorageIOError, StorageTimeoutError, StorageUnavailableError
 from genro_storage.runtime import SystemClock, about_to_block
 from genro_storage.testing.faulty import FaultyBackend
 from genro_storage.testing.sources import BytesSource as Bytes
+from genro_storage.volume import Volume
 
 TIMEOUT_S = 10
 REMOTE = Capabilities(strong_versions=True, conditional_put=True)
@@ -32,12 +37,11 @@ def header(nodeid: int) -> tuple[int, int, int, int, int]:
 class Fixture:
     """A mount 'remote' that waits for its backend, which fails and stalls as it is told, and a mount 'memory'."""
 
-    def __init__(self, storage: StorageManager) -> None:
-        self.backend = FaultyBackend(MemoryBackend(SystemClock()), REMOTE)
-        remote = storage.volume('remote')
-        remote.backend = self.backend
-        remote._fetcher._backend = self.backend
-        remote._commits._uploader._backend = self.backend
+    def __init__(self, storage: StorageManager, folder: Path) -> None:
+        clock = SystemClock()
+        self.backend = FaultyBackend(MemoryBackend(clock), REMOTE)
+        definition = MemoryDefinition(name='remote')
+        storage._volumes['remote'] = Volume(definition, self.backend, MemoryBlockCache(64 << 20), folder, clock)
         self.filesystem = FileSystem(storage)
         self.transport = InProcessTransport()
         self.dispatcher = Dispatcher(self.filesystem, self.transport)
@@ -65,10 +69,10 @@ class Fixture:
 
 
 @pytest.fixture
-def fixture() -> Iterator[Fixture]:
+def fixture(tmp_path: Path) -> Iterator[Fixture]:
     with StorageManager() as storage:
-        storage.configure([{'name': 'remote', 'type': 'memory'}, {'name': 'memory', 'type': 'memory'}])
-        fixture = Fixture(storage)
+        storage.configure([{'name': 'memory', 'type': 'memory'}])
+        fixture = Fixture(storage, tmp_path)
         with serving(fixture):
             yield fixture
         fixture.filesystem.close()
@@ -121,6 +125,14 @@ def test_an_operation_that_is_not_known_is_eio_and_not_the_end(fixture: Fixture)
 
     assert fixture.failure(Unheard(*header(1))) == errno.EIO
     assert fixture.lookup('memory')
+
+
+def test_what_one_tree_does_not_have_is_not_refused_in_a_way_that_the_kernel_takes_for_all(fixture: Fixture) -> None:
+    def absent(request: ops.Request) -> ops.Reply:
+        raise NotImplementedError
+
+    replaced(fixture, ops.Lseek, absent)
+    assert fixture.failure(ops.Lseek(*header(1), 1, 0, os.SEEK_DATA)) == errno.EOPNOTSUPP
 
 
 @pytest.mark.parametrize(
@@ -242,6 +254,33 @@ def test_what_changes_something_is_not_interrupted(fixture: Fixture) -> None:
 def test_an_interrupt_for_nobody_is_no_error(fixture: Fixture) -> None:
     fixture.transport.call(ops.Interrupt(*header(1), 123_456))
     assert fixture.lookup('memory')
+
+
+@pytest.mark.parametrize('kind', [ops.CopyFileRange, ops.Fallocate])
+def test_the_pages_of_what_changed_when_nobody_waited_any_more_are_dropped(
+    fixture: Fixture, monkeypatch: pytest.MonkeyPatch, kind: type[ops.Request]
+) -> None:
+    monkeypatch.setattr('fusefs.dispatch._is_ending', lambda pid: True)
+    remote = fixture.lookup('remote')
+    begun, go = threading.Event(), threading.Event()
+
+    def change(request: ops.Request) -> ops.Reply:
+        begun.set()
+        assert go.wait(TIMEOUT_S)
+        return None
+
+    replaced(fixture, kind, change)
+    request = kind(*header(remote), 1, 0, *((4711, 2, 0, 10, 0) if kind is ops.CopyFileRange else (10, 3)))
+    call = fixture.transport.start(request)
+    assert begun.wait(TIMEOUT_S)
+    fixture.transport.call(ops.Interrupt(*header(1), call.request.unique))
+    assert call.result(TIMEOUT_S) == ops.Failure(errno.EINTR)
+    go.set()
+    expected = (4711 if kind is ops.CopyFileRange else remote, 0, 0)
+    deadline = time.monotonic() + TIMEOUT_S
+    while expected not in fixture.transport.inode_notifications:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_reply_that_nobody_takes_is_taken_back(fixture: Fixture) -> None:

@@ -14,6 +14,8 @@ import pytest
 
 from fusefs import ops
 from fusefs.filesystem import FileSystem
+from fusefs.trees.local_file import MAX_COPIED_BYTES
+from fusefs.trees.local_syscalls import fallocate
 from genro_storage import StorageManager
 from genro_storage.errors import StorageIOError
 from genro_storage.runtime import WouldBlock, serve_without_blocking
@@ -339,6 +341,10 @@ def test_a_folder_on_a_network_is_for_workers_because_it_may_never_answer(
             ops.Read(*header(file), fh, 0, 10, 0),
             ops.Write(*header(file), fh, 0, b'g', 0, False),
             ops.Flush(*header(file), fh, 0),
+            ops.Lseek(*header(file), fh, 0, os.SEEK_DATA),
+            ops.Fallocate(*header(file), fh, 0, 1, 0),
+            ops.CopyFileRange(*header(file), fh, 0, file, fh, 10, 1, 0),
+            ops.Tmpfile(*header(directory), os.O_TMPFILE | WRITE, 0o600, 0),
             ops.Create(*header(directory), 'g', WRITE, 0o600, 0),
             ops.Mkdir(*header(directory), 'e', 0o700, 0),
             ops.Unlink(*header(directory), 'f'),
@@ -351,6 +357,175 @@ def test_a_folder_on_a_network_is_for_workers_because_it_may_never_answer(
         assert not blocks(lambda: fixture.find('far'))
         assert fixture.read(file, fh) == b'f'
         fixture.filesystem.close()
+
+
+# What is changed and asked about otherwise than by reading and writing
+
+
+def position(fixture: Fixture, nodeid: int, fh: int, offset: int, whence: int) -> int:
+    reply = fixture.ask(ops.Lseek(*header(nodeid), fh, offset, whence))
+    assert isinstance(reply, ops.Position)
+    return reply.offset
+
+
+def test_a_local_file_is_punched_and_its_holes_are_found(fixture: Fixture) -> None:
+    (fixture.folder / 'f').write_bytes(b'x' * (256 << 10))
+    nodeid = fixture.find('local', 'f').nodeid
+    fh = fixture.open(nodeid, os.O_RDWR)
+    fixture.ask(ops.Fallocate(*header(nodeid), fh, 64 << 10, 128 << 10, 3))
+    assert (fixture.folder / 'f').read_bytes() == b'x' * (64 << 10) + bytes(128 << 10) + b'x' * (64 << 10)
+    assert position(fixture, nodeid, fh, 0, os.SEEK_HOLE) == 64 << 10
+    assert position(fixture, nodeid, fh, 64 << 10, os.SEEK_DATA) == 192 << 10
+    for offset in (-1, 256 << 10, 1 << 40):
+        with refused(errno.ENXIO):
+            position(fixture, nodeid, fh, offset, os.SEEK_DATA)
+
+
+def test_what_a_disk_does_with_the_room_of_a_file_it_does_through_the_mount_too(fixture: Fixture) -> None:
+    content = bytes(range(1, 256)) * 1000
+    nodeid, fh = fixture.create(fixture.find('local').nodeid, 'f')
+    with (fixture.folder / 'plain').open('w+b', buffering=0) as plain:
+        for mode, offset, size in (
+            (0, 0, 300_000),
+            (1, 1 << 20, 1 << 20),
+            (3, 5000, 9),
+            (16, 10, 70_000),
+            (8, 0, 4096),
+        ):
+            os.pwrite(plain.fileno(), content, 0)
+            fixture.write(nodeid, fh, content)
+            outcomes = [
+                outcome(partial(fallocate, plain.fileno(), mode, offset, size)),
+                outcome(partial(fixture.ask, ops.Fallocate(*header(nodeid), fh, offset, size, mode))),
+            ]
+            assert outcomes[0] == outcomes[1], mode
+            assert (fixture.folder / 'f').read_bytes() == (fixture.folder / 'plain').read_bytes(), mode
+
+
+def outcome(call: Callable[[], object]) -> int:
+    try:
+        call()
+    except OSError as error:
+        return error.errno or -1
+    return 0
+
+
+def copy(fixture: Fixture, source: tuple[int, int], target: tuple[int, int], *places: int) -> int:
+    reply = fixture.ask(ops.CopyFileRange(*header(source[0]), source[1], places[0], *target, *places[1:], 0))
+    assert isinstance(reply, ops.Written)
+    return reply.size_bytes
+
+
+def test_the_disk_copies_between_files_of_local_mounts(fixture: Fixture, tmp_path: Path) -> None:
+    other = tmp_path / 'other'
+    other.mkdir()
+    (other / 'g').touch()
+    (fixture.folder / 'f').write_bytes(b'0123456789')
+    fixture.storage.configure([{'name': 'other', 'type': 'local', 'path': str(other)}])
+    both = Fixture(fixture.storage, fixture.folder)
+    source, target = both.find('local', 'f').nodeid, both.find('other', 'g').nodeid
+    handles = (source, both.open(source)), (target, both.open(target, WRITE))
+    assert copy(both, *handles, 2, 5, 4) == 4
+    assert copy(both, *handles, 8, 9, 100) == 2
+    assert copy(both, *handles, 10, 0, 100) == 0
+    assert (other / 'g').read_bytes() == bytes(5) + b'234589'
+    both.filesystem.close()
+
+
+def test_a_copy_that_no_disk_can_make_is_left_to_the_kernel(fixture: Fixture) -> None:
+    (fixture.folder / 'f').write_bytes(b'local')
+    local = fixture.find('local', 'f').nodeid
+    memory = fixture.create(fixture.find('memory').nodeid, 'f')
+    for source, target in ((memory, (local, fixture.open(local, WRITE))), ((local, fixture.open(local)), memory)):
+        with refused(errno.EOPNOTSUPP):
+            copy(fixture, source, target, 0, 0, 5)
+
+
+def test_a_copy_goes_no_further_at_once_than_a_signal_can_wait_for(fixture: Fixture) -> None:
+    for name in ('f', 'g'):
+        (fixture.folder / name).touch()
+    os.truncate(fixture.folder / 'f', 1 << 40)
+    nodeids = [fixture.find('local', name).nodeid for name in ('f', 'g')]
+    source, target = [(nodeid, fixture.open(nodeid, os.O_RDWR)) for nodeid in nodeids]
+    assert copy(fixture, source, target, 0, 0, 1 << 40) == MAX_COPIED_BYTES
+
+
+def test_what_may_keep_a_disk_busy_is_for_workers(fixture: Fixture) -> None:
+    for name, size in (('small', 1000), ('large', 2 << 20)):
+        (fixture.folder / name).write_bytes(bytes(size))
+        nodeid = fixture.find('local', name).nodeid
+        target = fixture.create(fixture.find('local').nodeid, f'copy of {name}')
+        fh = fixture.open(nodeid, os.O_RDWR)
+        assert blocks(partial(copy, fixture, (nodeid, fh), target, 0, 0, 1 << 40)) is (name == 'large')
+        assert blocks(partial(fixture.ask, ops.Fallocate(*header(nodeid), fh, 0, 10, 0)))
+        assert not blocks(partial(position, fixture, nodeid, fh, 0, os.SEEK_DATA))
+
+
+def test_a_file_without_a_name_is_known_by_its_number_alone(fixture: Fixture) -> None:
+    parent = fixture.find('local').nodeid
+    before = len(fixture.filesystem.inodes)
+    made = [fixture.ask(ops.Tmpfile(*header(parent), os.O_TMPFILE | os.O_RDWR, 0o100600, 0)) for _ in range(2)]
+    one, other = made
+    assert isinstance(one, ops.Created)
+    assert isinstance(other, ops.Created)
+    assert one.entry.nodeid != other.entry.nodeid
+    for created in (one, other):
+        assert fixture.attributes(created.entry.nodeid).nlink == 0
+        fixture.write(created.entry.nodeid, created.opened.fh, b'content')
+    assert list(fixture.folder.iterdir()) == []
+    linked = fixture.ask(ops.Link(*header(parent), one.entry.nodeid, 'f'))
+    assert isinstance(linked, ops.EntryReply)
+    assert linked.nodeid == one.entry.nodeid
+    assert (fixture.folder / 'f').read_bytes() == b'content'
+    fixture.filesystem.take_back(other)
+    fixture.filesystem.take_back(linked)
+    fixture.filesystem.take_back(one)
+    fixture.filesystem.forget(ops.Forget(*header(0), [(parent, 1)]))
+    assert len(fixture.filesystem.inodes) == before
+    for mount in ('memory', 'fixed'):
+        with refused(errno.EOPNOTSUPP if mount == 'memory' else errno.EROFS):
+            fixture.ask(ops.Tmpfile(*header(fixture.find(mount).nodeid), os.O_TMPFILE | WRITE, 0o100600, 0))
+
+
+def test_a_file_of_a_store_has_data_to_its_end_and_no_holes(fixture: Fixture) -> None:
+    fixture.storage.node('memory:f').write_bytes(b'0123456789')
+    nodeid = fixture.find('memory', 'f').nodeid
+    fh = fixture.open(nodeid)
+    assert position(fixture, nodeid, fh, 3, os.SEEK_DATA) == 3
+    assert position(fixture, nodeid, fh, 3, os.SEEK_HOLE) == 10
+    for offset in (-1, 10):
+        with refused(errno.ENXIO):
+            position(fixture, nodeid, fh, offset, os.SEEK_HOLE)
+
+
+def test_the_time_of_birth_is_told_where_a_disk_has_it(fixture: Fixture) -> None:
+    (fixture.folder / 'f').touch()
+    nodeid = fixture.find('local', 'f').nodeid
+    reply = fixture.ask(ops.Statx(*header(nodeid), None))
+    assert isinstance(reply, ops.AttributesReply)
+    assert reply.attributes.btime_ns == fixture.filesystem.inodes.get(nodeid).key.btime_ns  # type: ignore[attr-defined]
+    memory, _ = fixture.create(fixture.find('memory').nodeid, 'f')
+    reply = fixture.ask(ops.Statx(*header(memory), None))
+    assert isinstance(reply, ops.AttributesReply)
+    assert reply.attributes.btime_ns is None
+
+
+def test_a_file_that_was_removed_behind_the_kernels_back_is_looked_up_again(fixture: Fixture) -> None:
+    (fixture.folder / 'f').write_bytes(b'old')
+    nodeid = fixture.find('local', 'f').nodeid
+    fh = fixture.open(nodeid)
+    (fixture.folder / 'f').unlink()
+    with refused(errno.ESTALE):
+        fixture.open(nodeid, WRITE | os.O_TRUNC)
+    assert fixture.read(nodeid, fh) == b'old'
+    (fixture.folder / 'f').write_bytes(b'new')
+    again = fixture.find('local', 'f').nodeid
+    assert fixture.read(again, fixture.open(again)) == b'new'
+    # Who has it open may open it once more, as /proc/self/fd does.
+    assert fixture.read(nodeid, fixture.open(nodeid)) == b'old'
+
+
+# The end
 
 
 def test_at_the_end_one_file_that_cannot_be_committed_does_not_cost_the_others(

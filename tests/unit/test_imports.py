@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 #: Open to every module of the library.
-OPEN = {'errors', 'paths', 'entry', 'runtime', 'config', 'local_disk'}
+OPEN = {'errors', 'paths', 'entry', 'posix_format', 'runtime', 'config', 'local_disk'}
 
 #: What each part of genro_storage may import of it, besides itself and what is open. A part is a module or a package.
 LIBRARY: dict[str, set[str]] = {
@@ -19,6 +19,7 @@ LIBRARY: dict[str, set[str]] = {
     'errors': set(),
     'paths': set(),
     'entry': set(),
+    'posix_format': set(),
     'runtime': set(),
     'config': set(),
     'backends': set(),
@@ -28,13 +29,15 @@ LIBRARY: dict[str, set[str]] = {
     'cache': {'local_disk'},
     'reading': {'cache', 'backends.base'},
     'writing': {'reading', 'cache.entries', 'backends.base'},
-    'volume': {'cache', 'reading', 'writing', 'backends.base'},
+    'lookups': {'cache.entries', 'reading', 'writing', 'backends.base'},
+    'volume': {'lookups', 'cache', 'reading', 'writing', 'backends.base'},
     'files': {'reading', 'writing'},
     'copying': {'volume'},
     'node': {'copying', 'files', 'volume'},
-    'manager': {'node', 'volume', 'backends.registry', 'cache', 'writing'},
+    'places': {'volume'},
+    'manager': {'node', 'volume', 'places', 'backends.registry', 'cache', 'writing'},
     'testing': {'backends.base'},
-    'cli': {'manager', 'mounted', 'mountinfo', 'writing'},
+    'cli': {'manager', 'mounted', 'mountinfo', 'writing', 'backends.registry'},
 }
 
 #: The same for the parts of fusefs, with the library as one more part.
@@ -54,7 +57,22 @@ MOUNT: dict[str, set[str]] = {
     'dispatch': {'ops', 'errnos', 'filesystem', 'transports.base', 'genro_storage.runtime'},
     'transports.__init__': set(),
     'transports.base': {'ops'},
-    'transports.devfuse': {'ops', 'transports.base', 'genro_storage.runtime', 'genro_storage.mountinfo'},
+    'transports.options': set(),
+    'transports.devfuse': {
+        'ops',
+        'transports.base',
+        'transports.options',
+        'genro_storage.runtime',
+        'genro_storage.mountinfo',
+    },
+    'transports.libfuse': {
+        'ops',
+        'transports.base',
+        'transports.options',
+        'transports.devfuse.mounting',
+        'genro_storage.runtime',
+    },
+    'transports.choice': {'transports'},
     'transports.inprocess': {'ops', 'transports.base', 'genro_storage.runtime'},
     'session': _EVERYTHING,
     'daemon': _EVERYTHING,

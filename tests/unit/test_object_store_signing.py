@@ -67,3 +67,21 @@ def test_credentials_show_and_pickle_nothing() -> None:
     signer = _signer(_EXAMPLE)
     signer.sign('GET', '/', {}, {}, EMPTY_SHA256)
     assert 'wJalr' not in repr(vars(signer))
+
+
+# S3 API reference, "Authenticating Requests: Using Query Parameters", the example there.
+def test_the_published_url_gets_the_published_signature() -> None:
+    assert _signer(_EXAMPLE).presign('/test.txt', 86400) == (
+        '/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256'
+        '&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request'
+        '&X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host'
+        '&X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404'
+    )
+
+
+def test_a_url_of_a_session_holds_its_token() -> None:
+    assert '&X-Amz-Security-Token=the%2Ftoken&' in _signer(Credentials('k', 's', 'the/token')).presign('/', 1)
+
+
+def test_a_url_without_credentials_is_an_address() -> None:
+    assert _signer(None).presign('/a b', 60) == '/a%20b'

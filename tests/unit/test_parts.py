@@ -57,7 +57,7 @@ def test_parts_tile_a_file_and_are_copied_only_where_it_is_unchanged(file: tuple
     sent = {part.extent.size_bytes for part in parts[:-1] if not part.copied}
     assert len(sent) <= 1
     slot_bytes = plan(size_bytes, Extents(), copies=False)[0].extent.size_bytes
-    assert all(part.extent.size_bytes <= max(512 * MIB, slot_bytes) for part in parts)
+    assert all(part.extent.size_bytes <= max(32 * MIB, slot_bytes) for part in parts)
     # Nothing is sent of a slot that could be copied.
     for part in parts[:-1]:
         assert part.copied or not unchanged.covers(part.extent)
@@ -103,8 +103,8 @@ CASES = {
     'one byte in the middle has changed': (40 * MIB, [(0, 17), (18, 22)], [(16, True), (8, False), (16, True)]),
     'half a slot is no slot': (24 * MIB, [(4, 8), (13, 10)], [(8, False), (8, False), (8, False)]),
     'runs behind the end do not count': (12 * MIB, [(0, 100)], [(12, True)]),
-    'a long run is cut in equal pieces': (1032 * MIB, [(0, 1032)], [(344, True), (344, True), (344, True)]),
-    'a run and a little more than one copy': (513 * MIB, [(0, 513)], [(256, True), (257, True)]),
+    'a long run is cut in equal pieces': (72 * MIB, [(0, 72)], [(24, True), (24, True), (24, True)]),
+    'a run and a little more than one copy': (33 * MIB, [(0, 33)], [(16, True), (17, True)]),
 }
 
 

@@ -13,7 +13,7 @@ from genro_storage.errors import StorageConflictError, StorageIOError, StorageNo
 from genro_storage.runtime import WouldBlock
 from genro_storage.testing import ManualClock
 from genro_storage.writing import snapshot as snapshot_module
-from genro_storage.writing import staging as staging_module
+from genro_storage.writing import staged_bytes as staging_module
 from genro_storage.writing.extents import Extents
 from genro_storage.writing.staging import StagedFile
 from tests.unit.staged import BASE, BytesReader, content, stage

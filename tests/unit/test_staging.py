@@ -16,7 +16,7 @@ from genro_storage.errors import (
 )
 from genro_storage.runtime import WouldBlock
 from genro_storage.testing import ManualClock
-from genro_storage.writing import staging as staging_module
+from genro_storage.writing import staged_bytes as staging_module
 from genro_storage.writing.staging import StagedFile
 from tests.unit.staged import BASE, BytesReader, content, stage
 from tests.unit.volumes import Thread, serving_thread

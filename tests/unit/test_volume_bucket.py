@@ -220,7 +220,7 @@ class TestLargeFiles:
         writer.close()
         assert bucket.requests.stored['f'] == PIECE * 64 + b'the end'
         assert bucket.requests.count['read'] == 0
-        assert bucket.backend.calls('upload.copy') == 1
+        assert bucket.backend.calls('upload.copy') == 2
         assert bucket.backend.calls('upload.send') == 1
 
     def test_of_a_file_that_is_synced_again_and_again_only_what_is_new_is_sent(self, bucket: Bucket) -> None:

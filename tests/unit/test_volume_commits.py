@@ -11,6 +11,7 @@ from genro_storage.errors import (
     StorageIOError,
 )
 from genro_storage.runtime import WouldBlock
+from genro_storage.testing.contract import as_listed
 from genro_storage.volume import Volume
 from genro_storage.writing.journal import folder_of
 from tests.unit.volumes import WAIT_S, Remote, names, open_new, serving_thread
@@ -104,7 +105,7 @@ class TestCommits:
         assert names(volume) == {}
         remote.write('d/f', b'123')
         stats = remote.backend.calls('stat')
-        assert volume.stat('d/f') == remote.store.stat('d/f')
+        assert volume.stat('d/f') == as_listed(remote.store.stat('d/f'))
         assert remote.backend.calls('stat') == stats
         assert names(volume) == {'d': 0}
 

@@ -388,7 +388,7 @@ class TestRenaming:
             found = [
                 remote.content(path)
                 for path in (f'e{number}/x', f'f{number}/x')
-                if volume._ask(path) is not None  # past what is remembered
+                if volume._lookups.ask_anew(path).entry is not None  # past what is remembered
             ]
             assert found == [b'12']
 

@@ -54,8 +54,14 @@ class Opcode(enum.IntEnum):
     INTERRUPT = 36
     DESTROY = 38
     BATCH_FORGET = 42
+    FALLOCATE = 43
     READDIRPLUS = 44
     RENAME2 = 45
+    LSEEK = 46
+    COPY_FILE_RANGE = 47
+    TMPFILE = 51
+    STATX = 52
+    COPY_FILE_RANGE_64 = 53
 
 
 #: Nobody waits for an answer to these, and to send one is an error.
@@ -82,6 +88,7 @@ class InitFlag(enum.IntFlag):
 class InitFlag2(enum.IntFlag):
     """FUSE_… flags of INIT from bit 32 on, as they stand in its second word (since 7.36, with INIT_EXT)."""
 
+    DIRECT_IO_ALLOW_MMAP = 1 << 36 - 32
     PASSTHROUGH = 1 << 37 - 32
 
 
@@ -97,13 +104,17 @@ FATTR_ATIME_NOW = 1 << 7
 FATTR_MTIME_NOW = 1 << 8
 FATTR_KILL_SUIDGID = 1 << 11
 
-GETATTR_FH = 1 << 0
+GETATTR_FH = 1 << 0  # of STATX too
 FSYNC_FDATASYNC = 1 << 0
 WRITE_KILL_SUIDGID = 1 << 2
 FOPEN_DIRECT_IO = 1 << 0
 FOPEN_KEEP_CACHE = 1 << 1
 FOPEN_NOFLUSH = 1 << 5
 FOPEN_PASSTHROUGH = 1 << 7
+
+# STATX_… (linux/stat.h): what of a statx counts.
+STATX_BASIC_STATS = 0x7FF
+STATX_BTIME = 0x800
 
 NOTIFY_INVAL_INODE = 2
 NOTIFY_INVAL_ENTRY = 3
@@ -139,6 +150,10 @@ FSYNC_IN = Struct('=QII')  # fh fsync_flags padding
 SETXATTR_IN = Struct('=II')  # size flags (longer only with SETXATTR_EXT, which is not asked for)
 GETXATTR_IN = Struct('=II')  # size padding; of LISTXATTR too
 ACCESS_IN = Struct('=II')  # mask padding
+FALLOCATE_IN = Struct('=3QII')  # fh offset length mode padding
+LSEEK_IN = Struct('=QqII')  # fh offset whence padding; the kernel copies a signed offset into an unsigned field
+COPY_FILE_RANGE_IN = Struct('=7Q')  # fh_in off_in; nodeid_out fh_out off_out; len flags
+STATX_IN = Struct('=IIQII')  # getattr_flags reserved fh sx_flags sx_mask
 INIT_IN = Struct('=4I')  # major minor max_readahead flags
 INIT_IN_EXT = Struct('=I')  # flags2, behind that with INIT_EXT; spare words follow
 INTERRUPT_IN = Struct('=Q')  # unique
@@ -150,7 +165,13 @@ ATTR_OUT = Struct('=QII')  # attr_valid attr_valid_nsec dummy; attr follows
 # ino size blocks; atime mtime ctime; their nsec; mode nlink uid gid rdev blksize flags
 ATTR = Struct('=3Q3q3I7I')
 OPEN_OUT = Struct('=QIi')  # fh open_flags backing_id
-WRITE_OUT = Struct('=II')  # size padding
+WRITE_OUT = Struct('=II')  # size padding; of COPY_FILE_RANGE too
+COPY_FILE_RANGE_OUT = Struct('=Q')  # bytes_copied; of COPY_FILE_RANGE_64
+LSEEK_OUT = Struct('=Q')  # offset
+STATX_OUT = Struct('=QII16x')  # attr_valid attr_valid_nsec flags; spare; statx follows
+# mask blksize attributes; nlink uid gid mode; ino size blocks attributes_mask; seconds and nsec of atime, btime, ctime
+# and mtime; major and minor of rdev and of dev; spare
+STATX = Struct('=IIQIIIH2x4Q' + 'qI4x' * 4 + '4I112x')
 GETXATTR_OUT = Struct('=II')  # size padding
 STATFS_OUT = Struct('=5Q4I24x')  # blocks bfree bavail files ffree; bsize namelen frsize padding; spare
 DIRENT = Struct('=QQII')  # ino off namelen type; the name follows, padded to 8

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 
 from fusefs import ops
-from fusefs.transports.base import Dispatch
+from fusefs.transports.base import Capabilities, Dispatch
 from fusefs.transports.devfuse import abi, decoding, encoding
 from fusefs.transports.devfuse.handshake import MAX_WRITE_BYTES, answer_init
 from fusefs.transports.devfuse.passthrough import BackingFiles
@@ -46,6 +46,8 @@ def _has_ended(error: OSError) -> bool:
 
 class DevFuseTransport:
     """A Transport over a descriptor of /dev/fuse that is mounted already; it owns the descriptor from now on."""
+
+    capabilities = Capabilities()
 
     def __init__(self, fd: int, threads: int = 2) -> None:
         # Opened now, because _release must not fail for want of a descriptor.

@@ -262,6 +262,36 @@ def _create(body: memoryview, head: Head) -> ops.Request:
     return ops.Create(*head, _name(body, abi.CREATE_IN.size), flags, mode, umask)
 
 
+def _tmpfile(body: memoryview, head: Head) -> ops.Request:
+    flags, mode, umask, _ = abi.CREATE_IN.unpack_from(body)
+    _name(body, abi.CREATE_IN.size)  # '/', which is nobody's name
+    return ops.Tmpfile(*head, flags, mode, umask)
+
+
+def _statx(body: memoryview, head: Head) -> ops.Request:
+    flags, _, fh, _, _ = abi.STATX_IN.unpack_from(body)
+    return ops.Statx(*head, fh if flags & abi.GETATTR_FH else None)
+
+
+def _fallocate(body: memoryview, head: Head) -> ops.Request:
+    fh, offset, size_bytes, mode, _ = abi.FALLOCATE_IN.unpack_from(body)
+    return ops.Fallocate(*head, fh, offset, size_bytes, mode)
+
+
+def _lseek(body: memoryview, head: Head) -> ops.Request:
+    fh, offset, whence, _ = abi.LSEEK_IN.unpack_from(body)
+    return ops.Lseek(*head, fh, offset, whence)
+
+
+def _copy_file_range(body: memoryview, head: Head, *, is_long: bool = False) -> ops.Request:
+    fh, offset, out_nodeid, out_fh, out_offset, size_bytes, flags = abi.COPY_FILE_RANGE_IN.unpack_from(body)
+    return ops.CopyFileRange(*head, fh, offset, out_nodeid, out_fh, out_offset, size_bytes, flags, is_long)
+
+
+def _copy_file_range_64(body: memoryview, head: Head) -> ops.Request:
+    return _copy_file_range(body, head, is_long=True)
+
+
 def _interrupt(body: memoryview, head: Head) -> ops.Request:
     return ops.Interrupt(*head, *abi.INTERRUPT_IN.unpack_from(body))
 
@@ -303,7 +333,13 @@ _DECODERS: dict[int, tuple[int, _Decoder]] = {
         (Opcode.CREATE, abi.CREATE_IN, _create),
         (Opcode.INTERRUPT, abi.INTERRUPT_IN, _interrupt),
         (Opcode.BATCH_FORGET, abi.BATCH_FORGET_IN, _batch_forget),
+        (Opcode.FALLOCATE, abi.FALLOCATE_IN, _fallocate),
         (Opcode.READDIRPLUS, abi.READ_IN, _readdirplus),
         (Opcode.RENAME2, abi.RENAME2_IN, _rename2),
+        (Opcode.LSEEK, abi.LSEEK_IN, _lseek),
+        (Opcode.COPY_FILE_RANGE, abi.COPY_FILE_RANGE_IN, _copy_file_range),
+        (Opcode.TMPFILE, abi.CREATE_IN, _tmpfile),
+        (Opcode.STATX, abi.STATX_IN, _statx),
+        (Opcode.COPY_FILE_RANGE_64, abi.COPY_FILE_RANGE_IN, _copy_file_range_64),
     )
 }

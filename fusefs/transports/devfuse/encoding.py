@@ -3,6 +3,7 @@
 Does no I/O; INIT's reply is handshake's. Pure functions without state: safe from every thread. Hot, as decoding is.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -96,6 +97,20 @@ def _attributes(of: ops.Attributes) -> bytes:
     # fmt: on
 
 
+def _statx(of: ops.Attributes) -> bytes:
+    mask = abi.STATX_BASIC_STATS | (0 if of.btime_ns is None else abi.STATX_BTIME)
+    return abi.STATX.pack(
+        *(mask, of.blksize, 0),
+        *(of.nlink, of.uid, of.gid, of.mode),
+        *(of.ino, of.size_bytes, of.blocks, 0),
+        *divmod(of.atime_ns, _SECOND_NS),
+        *divmod(of.btime_ns or 0, _SECOND_NS),
+        *divmod(of.ctime_ns, _SECOND_NS),
+        *divmod(of.mtime_ns, _SECOND_NS),
+        *(os.major(of.rdev), os.minor(of.rdev), 0, 0),
+    )
+
+
 _NO_ATTRIBUTES = bytes(abi.ATTR.size)
 _NO_ENTRY = bytes(abi.ENTRY_OUT.size + abi.ATTR.size)
 
@@ -123,6 +138,8 @@ def _entry_reply(request: ops.Request, reply: ops.EntryReply) -> Buffers:
 
 
 def _attributes_reply(request: ops.Request, reply: ops.AttributesReply) -> Buffers:
+    if type(request) is ops.Statx:
+        return _small(request, abi.STATX_OUT.pack(*_ttl(reply.ttl_s), 0) + _statx(reply.attributes))
     return _small(request, abi.ATTR_OUT.pack(*_ttl(reply.ttl_s), 0) + _attributes(reply.attributes))
 
 
@@ -135,7 +152,13 @@ def _created(request: ops.Request, reply: ops.Created) -> Buffers:
 
 
 def _written(request: ops.Request, reply: ops.Written) -> Buffers:
+    if type(request) is ops.CopyFileRange and request.is_long:
+        return _small(request, abi.COPY_FILE_RANGE_OUT.pack(reply.size_bytes))
     return _small(request, abi.WRITE_OUT.pack(reply.size_bytes, 0))
+
+
+def _position(request: ops.Request, reply: ops.Position) -> Buffers:
+    return _small(request, abi.LSEEK_OUT.pack(reply.offset))
 
 
 def _xattr_size(request: ops.Request, reply: ops.XattrSize) -> Buffers:
@@ -176,6 +199,7 @@ _ENCODERS: dict[type, Callable[[ops.Request, Any], Buffers]] = {
     ops.Opened: _opened,
     ops.Created: _created,
     ops.Written: _written,
+    ops.Position: _position,
     ops.XattrSize: _xattr_size,
     ops.StatfsReply: _statfs_reply,
     ops.Listing: _listing,

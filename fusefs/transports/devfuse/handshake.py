@@ -38,7 +38,9 @@ WANTED = (
     | InitFlag.HANDLE_KILLPRIV_V2
     | InitFlag.INIT_EXT
 )
-WANTED2 = InitFlag2.PASSTHROUGH
+# DIRECT_IO_ALLOW_MMAP: what a program has opened with O_DIRECT can be mapped too, as on any disk; the kernel keeps both
+# the same.
+WANTED2 = InitFlag2.DIRECT_IO_ALLOW_MMAP | InitFlag2.PASSTHROUGH
 
 #: A backing file may not be of a file system that is stacked on another (overlayfs): with 2 it might, but then nobody
 #: could put an overlayfs on top of the mounted tree (FILESYSTEM_MAX_STACK_DEPTH is 2).

@@ -16,7 +16,7 @@ import stat
 import subprocess
 from pathlib import Path
 
-from fusefs.transports.devfuse.options import MountError, MountOptions
+from fusefs.transports.options import MountError, MountOptions
 from genro_storage import mountinfo
 from genro_storage.mountinfo import FSTYPE, MountInfo
 

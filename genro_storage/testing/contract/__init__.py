@@ -12,7 +12,9 @@ behaviour without it, so that no test is skipped.
 """
 
 from genro_storage.testing.contract.arranging import ArrangingContract
-from genro_storage.testing.contract.asking import agree, names, read, write
+from genro_storage.testing.contract.asking import agree, as_listed, names, read, write
+from genro_storage.testing.contract.copying import CopyingContract
+from genro_storage.testing.contract.describing import DescribingContract
 from genro_storage.testing.contract.looking import LookingContract
 from genro_storage.testing.contract.moving import MovingContract
 from genro_storage.testing.contract.putting import PuttingContract
@@ -21,16 +23,27 @@ from genro_storage.testing.contract.uploading import UploadingContract
 __all__ = [
     'ArrangingContract',
     'BackendContract',
+    'CopyingContract',
+    'DescribingContract',
     'LookingContract',
     'MovingContract',
     'PuttingContract',
     'UploadingContract',
     'agree',
+    'as_listed',
     'names',
     'read',
     'write',
 ]
 
 
-class BackendContract(LookingContract, PuttingContract, ArrangingContract, UploadingContract, MovingContract):
+class BackendContract(
+    LookingContract,
+    PuttingContract,
+    ArrangingContract,
+    CopyingContract,
+    UploadingContract,
+    MovingContract,
+    DescribingContract,
+):
     """All of it. ``uploads_in_parts``, ``copies_parts`` and ``moves_in_steps`` say which protocols beside Backend."""

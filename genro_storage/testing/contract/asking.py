@@ -2,6 +2,8 @@
 
 # ruff: noqa: S101 - asserting is what it does
 
+import msgspec
+
 from genro_storage.backends.base import Backend
 from genro_storage.entry import Entry
 from genro_storage.testing.sources import BytesSource
@@ -28,5 +30,10 @@ def agree(backend: Backend, stored: Entry, seen: Entry) -> bool:
     """Whether what a put returned is what is seen afterwards; the time only where it tells one."""
     if not backend.capabilities.tells_mtime:
         assert stored.mtime_ns == 0
-        stored = Entry(stored.name, stored.kind, stored.size_bytes, seen.mtime_ns, stored.version)
-    return stored == seen
+        stored = msgspec.structs.replace(stored, mtime_ns=seen.mtime_ns)
+    return as_listed(stored) == seen if seen.metadata is None else stored == seen
+
+
+def as_listed(entry: Entry) -> Entry:
+    """What any listing tells of an entry."""
+    return msgspec.structs.replace(entry, attributes=None, metadata=None)

@@ -11,7 +11,7 @@ from typing import Any
 from fusefs import ops
 from fusefs.transports.devfuse.channel import DevFuseTransport
 from fusefs.transports.devfuse.mounting import mount
-from fusefs.transports.devfuse.options import MountOptions
+from fusefs.transports.options import MountOptions
 from tests.bench.servers import null_tree as tree
 
 

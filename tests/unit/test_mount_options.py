@@ -2,7 +2,7 @@
 
 import pytest
 
-from fusefs.transports.devfuse.options import MountError, MountOptions, parse_options
+from fusefs.transports.options import MountError, MountOptions, TransportKind, parse_options
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,9 @@ from fusefs.transports.devfuse.options import MountError, MountOptions, parse_op
         ('default_permissions', MountOptions(default_permissions=True)),
         ('allow_other', MountOptions(allow_other=True, default_permissions=True)),
         ('fsname=my files', MountOptions(fsname='my files')),
+        ('transport=auto', MountOptions()),
+        ('transport=devfuse', MountOptions(transport=TransportKind.DEVFUSE)),
+        ('ro,transport=libfuse', MountOptions(read_only=True, transport=TransportKind.LIBFUSE)),
         ('defaults,nosuid,nodev,relatime', MountOptions()),
         ('_netdev,nofail,noauto,user,x-systemd.automount,x-gvfs-show,comment=mine', MountOptions()),
     ],
@@ -35,6 +38,9 @@ def test_options_are_read(text: str, expected: MountOptions) -> None:
         ('nofail=yes', "'nofail' takes no value"),
         ('fsname', 'fsname=NAME'),
         ('fsname=', 'fsname=NAME'),
+        ('transport', 'one of auto, devfuse, libfuse'),
+        ('transport=fuse', 'one of auto, devfuse, libfuse'),
+        ('trasport=libfuse', "did you mean 'transport'"),
         ('suid', 'nosuid'),
         ('dev', 'nodev'),
         ('allow_root', 'allow_other'),

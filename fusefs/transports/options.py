@@ -4,12 +4,21 @@ Owns which options exist, which are harmless here and which are refused. Pure.
 """
 
 import difflib
+from enum import StrEnum
 
 import msgspec
 
 
 class MountError(Exception):
     """Mounting or unmounting failed; the text is one line that says what to do."""
+
+
+class TransportKind(StrEnum):
+    """Over what the kernel is spoken to."""
+
+    AUTO = 'auto'  # devfuse on Linux, libfuse elsewhere
+    DEVFUSE = 'devfuse'
+    LIBFUSE = 'libfuse'
 
 
 class MountOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +32,7 @@ class MountOptions(msgspec.Struct, frozen=True, kw_only=True):
     noatime: bool = False
     #: The source in the mount table, what df shows first.
     fsname: str = 'genro-storage'
+    transport: TransportKind = TransportKind.AUTO
 
 
 _CHANGES: dict[str, dict[str, bool]] = {
@@ -53,11 +63,13 @@ _REFUSED = {
 
 def parse_options(text: str) -> MountOptions:
     """Read ``'ro,allow_other'``; the last of contradicting options counts. Raises MountError for an unknown one."""
-    changes: dict[str, bool | str] = {}
+    changes: dict[str, bool | str | TransportKind] = {}
     for option in filter(None, (part.strip() for part in text.split(','))):
         name, has_value, value = option.partition('=')
         if name == 'fsname' and value:
             changes['fsname'] = value
+        elif name == 'transport' and value in set(TransportKind):
+            changes['transport'] = TransportKind(value)
         elif name.startswith('x-') or name == 'comment' or (name in _HARMLESS | _FOR_OTHERS and not has_value):
             continue
         elif name in _CHANGES and not has_value:
@@ -72,9 +84,13 @@ def _complaint(option: str, name: str) -> str:
         return f'mount option {option!r}: {_REFUSED[name]}'
     if name == 'fsname':
         return 'mount option fsname needs a value: fsname=NAME'
+    if name == 'transport':
+        return f'mount option {option!r}: transport is one of {", ".join(TransportKind)}'
     if name in _CHANGES or name in _HARMLESS | _FOR_OTHERS:
         return f'mount option {name!r} takes no value, but {option!r} has one'
-    known = sorted([*_CHANGES, *_HARMLESS, *_FOR_OTHERS, 'fsname'])
+    known = sorted([*_CHANGES, *_HARMLESS, *_FOR_OTHERS, 'fsname', 'transport'])
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f'did you mean {near[0]!r}?' if near else f'known are {", ".join([*_CHANGES, "fsname=NAME"])}'
+    hint = (
+        f'did you mean {near[0]!r}?' if near else f'known are {", ".join([*_CHANGES, "fsname=NAME", "transport=KIND"])}'
+    )
     return f'unknown mount option {option!r}: {hint}'
