@@ -126,11 +126,19 @@ class Shelf:
         with self._changing():
             self._tree.rename(source, target)
 
-    def copy(self, source: str, target: str) -> Entry:
+    def copy(
+        self,
+        source: str,
+        target: str,
+        *,
+        version: Version | None = None,
+        expected: Expected = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Entry:
         """See Backend."""
         about_to_block()
-        data = self.read_range(source, 0, self.stat(source).size_bytes, None)
-        return self.put(target, BytesSource(data))
+        data = self.read_range(source, 0, self.stat(source).size_bytes, version)
+        return self.put(target, BytesSource(data), expected=expected)
 
     def set_mtime(self, path: str, mtime_ns: int) -> None:
         """See Backend."""

@@ -12,7 +12,7 @@ import pytest
 from tests.mount.behind import Elsewhere, elsewhere, fetched
 from tests.mount.mounted import await_true, run
 from tests.mount.places import Place
-from tests.mount.shortcomings import LISTED_TIMES, READERS_KEEP
+from tests.mount.shortcomings import LISTED_TIMES, READERS_KEEP, WHOLE_SECONDS
 from tests.mount.test_programs import same_tree
 from tests.mount.tools import need
 from tests.servers import S3Server
@@ -47,7 +47,7 @@ def running(place: Place | Elsewhere, *command: str | Path, output: Path) -> Ite
 # Trees
 
 
-@pytest.mark.parametrize('place', [pytest.param('bucket', marks=LISTED_TIMES), 'local'], indirect=True)
+@on_both
 def test_the_second_rsync_transfers_nothing(place: Place, s3_server: S3Server, sample: Path, tmp_path: Path) -> None:
     need('rsync')
     first = place.sh(f'rsync -a --itemize-changes {sample}/ copy/').splitlines()
@@ -164,16 +164,21 @@ def test_tee_appends_beside_others(place: Place) -> None:
 # Times and sizes
 
 
-@pytest.mark.parametrize('place', [pytest.param('bucket', marks=LISTED_TIMES), 'memory', 'local'], indirect=True)
 def test_find_tells_what_is_newer(place: Place) -> None:
-    place.sh('touch -d "2 days ago" old; touch stamp; sleep 0.02; echo x > new; touch -d "2 days" future')
+    place.sh('touch -d "2 days ago" old; touch -d "1 day ago" stamp; echo x > new; touch -d "2 days" future')
     assert sorted(place.sh('find . -type f -newer stamp').split()) == ['./future', './new']
     assert place.sh('find . -type f -mtime +1').split() == ['./old']
     assert place.sh('find . -type f -size -1k -name "[no]*" -empty').split() == ['./old']
     assert place.sh('test new -nt old && test old -ot stamp && echo yes') == 'yes\n'
 
 
-@pytest.mark.parametrize('place', [pytest.param('bucket', marks=LISTED_TIMES), 'local'], indirect=True)
+@pytest.mark.parametrize('place', [pytest.param('bucket', marks=WHOLE_SECONDS), 'memory', 'local'], indirect=True)
+def test_what_is_written_is_newer_than_what_was_touched_before(place: Place) -> None:
+    # Several: a second may begin between the two.
+    place.sh('for i in 1 2 3 4 5; do touch stamp; sleep 0.02; echo x > new; find new -newer stamp | grep -q new; done')
+
+
+@on_both
 def test_a_time_that_was_set_stays(place: Place, s3_server: S3Server, tmp_path: Path) -> None:
     place.sh('echo x > f; touch -d "2001-02-03 04:05:06.123456789 UTC" f; touch -r f g; cp -p f h; echo more >> g')
     wanted = '981173106.123456789'
@@ -181,6 +186,13 @@ def test_a_time_that_was_set_stays(place: Place, s3_server: S3Server, tmp_path: 
     assert place.sh('find . -newer f -type f') == './g\n'
     with elsewhere(place, s3_server, tmp_path / 'elsewhere') as other:
         assert other.sh("find f h -printf '%T@\\n'").split() == [f'{wanted}0'] * 2
+
+
+@pytest.mark.parametrize('place', [pytest.param('bucket', marks=LISTED_TIMES), 'local'], indirect=True)
+def test_a_listing_tells_the_times_that_were_set(place: Place, s3_server: S3Server, tmp_path: Path) -> None:
+    place.sh('mkdir d; for i in 1 2 3; do echo $i > d/$i; touch -d "2001-02-03 UTC" d/$i; done')
+    with elsewhere(place, s3_server, tmp_path / 'elsewhere') as other:
+        assert other.sh("find d -type f -printf '%TY '").split() == ['2001'] * 3
 
 
 @on_both

@@ -14,7 +14,7 @@ from tests.mount.worlds import IS_ROOT, TIMEOUT_S, World
 
 TINY_SERVER = str(Path(__file__).with_name('tiny_server.py'))
 
-MOUNT = 'import sys; from fusefs.transports.devfuse import mounting, options\n'
+MOUNT = 'import sys; from fusefs.transports import options; from fusefs.transports.devfuse import mounting\n'
 UNMOUNT = f'{MOUNT}mounting.unmount(sys.argv[1], lazy=sys.argv[2:] == ["lazy"])'
 TRY_TO_MOUNT = f"""{MOUNT}
 try:
