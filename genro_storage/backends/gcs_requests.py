@@ -136,6 +136,8 @@ class GcsConnection:
         there = await self.head(key)
         if there is None:
             raise StorageNotFoundError(f'{self.channel.what(key)}: nothing is there')
+        if tag is not None and there.tag != tag:
+            raise StorageConflictError(f'{self.channel.what(key)}: another version is there')
         gone = dict.fromkeys(there.metadata or ())
         answer = await self._ask(
             'PATCH',

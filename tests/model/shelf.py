@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from genro_storage import paths
-from genro_storage.backends.base import Capabilities, Expected, Source
+from genro_storage.backends.base import Capabilities, Expected, Source, SourceGoneError
 from genro_storage.backends.copying import read_exactly
 from genro_storage.backends.local import LocalBackend
 from genro_storage.backends.oserrors import translating
@@ -137,7 +137,12 @@ class Shelf:
     ) -> Entry:
         """See Backend."""
         about_to_block()
-        data = self.read_range(source, 0, self.stat(source).size_bytes, version)
+        try:
+            data = self.read_range(source, 0, self.stat(source).size_bytes, version)
+        except (StorageNotFoundError, StorageConflictError) as error:
+            if version is None:
+                raise
+            raise SourceGoneError(f'{source!r} is not what was to be copied') from error
         return self.put(target, BytesSource(data), expected=expected)
 
     def set_mtime(self, path: str, mtime_ns: int) -> None:
