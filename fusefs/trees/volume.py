@@ -218,6 +218,7 @@ class VolumeTree(Tree):
             truncate=bool(request.flags & os.O_TRUNC),
             append=bool(request.flags & os.O_APPEND),
         )
+        self._show_readers(inode, path)
         return self._written(inode, writer, path)
 
     def create(self, parent: Inode, request: ops.Create) -> tuple[ops.EntryReply, OpenFile]:
@@ -338,6 +339,12 @@ class VolumeTree(Tree):
             lambda: self._open_complete(path, entry),
             is_certain=is_certain,
         )
+
+    def _show_readers(self, inode: Inode, path: str) -> None:
+        """Show those who have an empty version open what is written: of no bytes there is no mixture."""
+        for file in list(inode.files):
+            if isinstance(file, VolumeFile) and file.version is not None:
+                file.show(self._volume.open_read(path))
 
     def _open_complete(self, path: str, entry: Entry) -> int | None:
         """The cached file of a version, for the kernel to read instead of asking here."""
@@ -461,8 +468,10 @@ class VolumeTree(Tree):
             return
         inode.pages = None
         _refuse_beside_readers(inode)
-        writer = self._volume.open_write(self._path_of_file(inode), create=False, truncate=size_bytes == 0)
+        path = self._path_of_file(inode)
+        writer = self._volume.open_write(path, create=False, truncate=size_bytes == 0)
         try:
+            self._show_readers(inode, path)
             if size_bytes:
                 writer.truncate(size_bytes)
             writer.close()
@@ -489,8 +498,9 @@ def _type_of(entry: Entry) -> int:
 
 
 def _refuse_beside_readers(inode: Inode) -> None:
-    """What is about to change must not be the inode of those who read a version of it."""
-    if any(isinstance(file, VolumeFile) and file.version is not None for file in list(inode.files)):
+    """What is about to change must not be the inode of those who read a version of it, unless that has no bytes."""
+    files = [file for file in list(inode.files) if isinstance(file, VolumeFile)]
+    if any(file.version is not None and file.entry.size_bytes for file in files):
         _supersede(inode)
 
 

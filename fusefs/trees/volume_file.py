@@ -126,6 +126,11 @@ class VolumeFile:
         """What a reader shows; None of a file under change, which all who have it open share."""
         return self._handle.version if isinstance(self._handle, StagedReader) else self._version
 
+    def show(self, reader: Reader) -> None:
+        """Read from this from now on."""
+        replaced, self._handle = self._handle, reader
+        replaced.close()
+
     def rebase(self, before: Version | None, after: Version | None) -> None:
         """What it shows has another version, by a change of what is no content."""
         if self._version is not None and self._version == before:

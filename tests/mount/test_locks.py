@@ -162,6 +162,23 @@ def test_who_reads_and_who_writes_a_file_on_a_disk_keep_each_other_out(local: Pl
         assert holders.one.does(f'{lock}(fd, {EXCLUSIVE | NOT_WAITING})') is None
 
 
+def test_a_lock_file_that_is_empty_may_be_open_to_read_or_to_write(place: Place, lock: str) -> None:
+    place.sh(': > f')
+    with ExitStack() as stack:
+        reader, writer = (stack.enter_context(program(place.path)) for _ in range(2))
+        for each, flags in ((reader, 'os.O_RDONLY'), (writer, 'os.O_RDWR | os.O_TRUNC')):
+            each.does(f'exec({DEFINITIONS!r})')
+            each.does(f'globals().update(fd=opened({flags}))')
+        assert reader.does(f'{lock}(fd, {SHARED})') is None
+        assert writer.does(f'{lock}(fd, {EXCLUSIVE | NOT_WAITING})') in BUSY
+        assert reader.does(f'{lock}(fd, {OFF})') is None
+        assert writer.does(f'{lock}(fd, {EXCLUSIVE | NOT_WAITING})') is None
+        # Nothing was read of the version without bytes: what is written is no mixture with it.
+        assert reader.does('os.read(fd, 9)') == b''
+        assert writer.does('os.write(fd, b"17")') == 2
+        assert reader.does('os.read(fd, 9)') == b'17'
+
+
 def test_the_programs_of_the_shell_wait_for_each_other(place: Place) -> None:
     script = 'exec 9> lock; for i in 1 2 3 4; do (for n in $(seq 10); do flock 9; read -r x < n; echo $((x + 1)) > n;'
     place.sh(f'echo 0 > n; {script} flock -u 9; done) 9> lock & done; wait')
