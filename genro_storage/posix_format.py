@@ -78,6 +78,11 @@ def relabelled(metadata: Mapping[str, str], others: Mapping[str, str]) -> dict[s
     return kept | {name: value for name, value in others.items() if name not in NAMES}
 
 
+def times_in(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """The attributes that are times of what was written last and are stored."""
+    return tuple(attribute for attribute in ('mtime_ns', 'ctime_ns') if _TIMES[attribute] in metadata)
+
+
 def without_times(metadata: Mapping[str, str]) -> dict[str, str]:
     """Metadata of content that is about to have times of its own."""
     return {name: value for name, value in metadata.items() if name not in _TIMES.values()}

@@ -541,7 +541,7 @@ class Volume:
         base = None if based_on is None else self._reader(path, based_on)
         mtime_ns = None if based_on is None else based_on.modified_ns
         staged = StagedFile(path, self._staging, self.clock, expected, base, mtime_ns)
-        staged.metadata, staged.keeps_times = metadata, self._descriptions.are_complete
+        staged.metadata, staged.stored_times = metadata, self._descriptions.stored_times
         if based_on is not None:
             return staged
         staged.touch()

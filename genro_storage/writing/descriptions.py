@@ -9,7 +9,7 @@ Threads: safe; has no lock of its own. A file under change is kept from being co
 import logging
 import stat
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -66,6 +66,12 @@ class Descriptions:
         if definition.posix is Posix.STORE and storer is None:
             log.warning('%s: posix: store, but there is no place for it in what keeps no metadata', self._name)
         self._has_own_times = backend.capabilities.stores_mtime
+        #: Of what is written, set by somebody or not. A server's own time is in whole seconds on S3, and of the upload.
+        self.stored_times: Sequence[str] = ()
+        if self.are_complete:
+            self.stored_times = 'mtime_ns', 'ctime_ns'
+        elif storer is not None and not self._has_own_times:
+            self.stored_times = ('mtime_ns',)
         self.after_fork()
 
     def after_fork(self) -> None:

@@ -6,7 +6,7 @@ are StagedBytes'.
 Threads: safe. ``lock`` is not held while a snapshot is stored, which ``committing`` is for (docs/concurrency.md).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -58,7 +58,7 @@ class StagedFile(StagedBytes):
         self.expected = expected
         #: User metadata of what it is based on, with what was set since; None where the backend stores none.
         self.metadata: Mapping[str, str] | None = None
-        self.keeps_times = False  # the times of what is written go into the metadata, set by somebody or not
+        self.stored_times: Sequence[str] = ()  # attributes of what is written that go into the metadata, set or not
         self._committed = 0
         #: How far it is on its way to being an object, for whoever sees to that.
         self.progress = Progress()
@@ -96,7 +96,7 @@ class StagedFile(StagedBytes):
         staged.size_bytes = size_bytes
         staged.keeps_mtime = keeps_mtime
         staged.metadata = metadata
-        staged.keeps_times = 'ctime' in (metadata or {})
+        staged.stored_times = posix_format.times_in(metadata or {})
         staged.changes = 1
         staged._missing = Extents(missing)
         staged._unchanged = staged._missing.copy()
@@ -191,9 +191,9 @@ class StagedFile(StagedBytes):
             return None
         if self.keeps_mtime:
             return posix_format.changed(self.metadata, Attributes(mtime_ns=self.mtime_ns))
-        if self.keeps_times:
-            return posix_format.changed(self.metadata, Attributes(mtime_ns=self.mtime_ns, ctime_ns=self.mtime_ns))
-        return posix_format.without_times(self.metadata)
+        times = Attributes(**dict.fromkeys(self.stored_times, self.mtime_ns))
+        kept = self.metadata if 'ctime_ns' in self.stored_times else posix_format.without_times(self.metadata)
+        return posix_format.changed(kept, times)
 
     def _rebase_since(
         self, snapshot: Snapshot, version: Version | None, base: Callable[[], Reader], *, keep_own: bool

@@ -6,10 +6,6 @@ READERS_KEEP = pytest.mark.xfail(
     strict=True,
     reason='who has a file of a remote mount open to read keeps that version and inode when somebody opens it to write',
 )
-WHOLE_SECONDS = pytest.mark.xfail(
-    strict=True,
-    reason='what was written to a bucket has the time of its upload in whole seconds, and seems older than it is',
-)
 LISTED_TIMES = pytest.mark.xfail(
     strict=True,
     reason='of a file that nobody has asked about by name, a listing of a bucket shows the upload, not the time set',

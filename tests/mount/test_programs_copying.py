@@ -12,7 +12,7 @@ import pytest
 from tests.mount.behind import Elsewhere, elsewhere, fetched
 from tests.mount.mounted import await_true, run
 from tests.mount.places import Place
-from tests.mount.shortcomings import LISTED_TIMES, READERS_KEEP, WHOLE_SECONDS
+from tests.mount.shortcomings import LISTED_TIMES, READERS_KEEP
 from tests.mount.test_programs import same_tree
 from tests.mount.tools import need
 from tests.servers import S3Server
@@ -172,7 +172,6 @@ def test_find_tells_what_is_newer(place: Place) -> None:
     assert place.sh('test new -nt old && test old -ot stamp && echo yes') == 'yes\n'
 
 
-@pytest.mark.parametrize('place', [pytest.param('bucket', marks=WHOLE_SECONDS), 'memory', 'local'], indirect=True)
 def test_what_is_written_is_newer_than_what_was_touched_before(place: Place) -> None:
     # Several: a second may begin between the two.
     place.sh('for i in 1 2 3 4 5; do touch stamp; sleep 0.02; echo x > new; find new -newer stamp | grep -q new; done')

@@ -125,14 +125,19 @@ class TestRequests:
         volume.remove_file(f'd/{names[-1]}')
         assert volume.stat('d').is_directory
 
-    def test_the_time_is_asked_for_by_who_looks_and_only_then(self, bucket: Bucket) -> None:
+    def test_the_time_goes_with_the_file_to_the_nanosecond_and_is_asked_for_by_nobody(self, bucket: Bucket) -> None:
         volume = bucket.volume()
         volume.make_directory('d')
-        write(volume, 'd/f', b'1')
-        assert volume.stat('d/f').mtime_ns == bucket.backend.stat('d/f').mtime_ns
         self.asked(bucket)
-        assert volume.stat('d/f').size_bytes == 1
-        assert self.asked(bucket) == {}
+        bucket.clock.advance(0.123456789)
+        write(volume, 'd/f', b'1')
+        written_ns = bucket.clock.time_ns()
+        assert volume.stat('d/f').modified_ns == written_ns
+        assert self.asked(bucket) == {'upload': 1}
+        assert bucket.backend.stat('d/f').modified_ns == written_ns
+        bucket.clock.advance(1)
+        write(volume, 'd/f', b'2')
+        assert bucket.volume().stat('d/f').modified_ns == bucket.clock.time_ns() > written_ns
 
 
 class TestStreams:
