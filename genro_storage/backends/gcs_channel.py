@@ -126,7 +126,7 @@ class GcsChannel:
             signing = {'credentials': held, 'expiration': timedelta(seconds=max(1, int(valid_s)))}
             return str(blob.generate_signed_url(version='v4', api_access_endpoint=self.endpoint, **signing))
         except Exception as error:
-            raise _translated(error, self.what(key)) from error
+            raise translated(error, self.what(key)) from error
 
     async def ask(self, request: GcsRequest) -> GcsAnswer:
         """Send a request and wait for its answer. Raises a StorageError for any but 2xx and what is allowed."""
@@ -139,7 +139,7 @@ class GcsChannel:
         except TimeoutError as error:
             raise StorageTimeoutError(f'{what}: no progress within {self._timeout_s:g} s') from error
         except Exception as error:
-            raise _translated(error, what) from error
+            raise translated(error, what) from error
         if answer.status == request.allowed_status or 200 <= answer.status < 300:
             return answer
         raise refusal(answer.status, what, _reason(answer.body))
@@ -213,7 +213,8 @@ def _reason(body: bytes) -> str:
         return ''
 
 
-def _translated(error: Exception, what: str) -> StorageError:
+def translated(error: Exception, what: str) -> StorageError:
+    """The error of our tree for whatever a request raised; ``what`` names destination and key."""
     from gcsfs.retry import HttpError, NonRetryableError
     from google.auth import exceptions as auth
 

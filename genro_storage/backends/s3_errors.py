@@ -4,6 +4,8 @@ Owns the tables. Codes are those of the S3 API reference ("Error responses") and
 Threads: safe; no state.
 """
 
+from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 from genro_storage.backends.fsspec_errors import translate
@@ -61,6 +63,49 @@ _HINTS = {
     'AuthorizationHeaderMalformed': "; the bucket is in another region: give 'region'",
     'RequestTimeTooSkewed': '; the clock of this machine is wrong',
 }
+
+
+# Classes of botocore that have no base of their own; an older one may lack some.
+_SIGNING_IN = (
+    'LoginError',
+    'MetadataRetrievalError',
+    'NoAuthTokenError',
+    'RefreshWithMFAUnsupportedError',
+)
+_CONFIGURATION = (
+    'ConfigNotFound',
+    'ConfigParseError',
+    'EndpointProviderError',
+    'InfiniteLoopConfigError',
+    'InvalidChecksumConfigError',
+    'InvalidConfigError',
+    'InvalidDNSNameError',
+    'InvalidDefaultsMode',
+    'InvalidEndpointConfigurationError',
+    'InvalidExpressionError',
+    'InvalidHostLabelError',
+    'InvalidIMDSEndpointError',
+    'InvalidIMDSEndpointModeError',
+    'InvalidMaxRetryAttemptsError',
+    'InvalidProxiesConfigError',
+    'InvalidRegionError',
+    'InvalidRetryConfigurationError',
+    'InvalidRetryModeError',
+    'InvalidS3AddressingStyleError',
+    'InvalidS3UsEast1RegionalEndpointConfigError',
+    'InvalidSTSRegionalEndpointsConfigError',
+    'MissingDependencyException',
+    'ServiceNotInRegionError',
+    'UnknownCredentialError',
+    'UnknownRegionError',
+    'UnknownSignatureVersionError',
+    'UnknownTokenProviderError',
+    'UnsupportedOutpostResourceError',
+    'UnsupportedS3AccesspointConfigurationError',
+    'UnsupportedS3ArnError',
+    'UnsupportedS3ConfigurationError',
+    'UnsupportedSignatureVersionError',
+)
 
 
 def translate_s3(error: Exception, bucket: str, what: str) -> StorageError:
@@ -133,8 +178,14 @@ def _from_class(error: Exception, what: str) -> StorageError:
         (boto.ProfileNotFound, StorageConfigError),
         (boto.BaseEndpointResolverError, StorageConfigError),
         (boto.ParamValidationError, StoragePathError),
+        *((foreign, StoragePermissionError) for foreign in _named(boto, _SIGNING_IN)),
+        *((foreign, StorageConfigError) for foreign in _named(boto, _CONFIGURATION)),
     )
     for foreign, ours in table:
         if isinstance(error, foreign):
             return ours(f'{what}: {error}')
     return translate(error, what)
+
+
+def _named(module: ModuleType, names: Sequence[str]) -> list[type[Exception]]:
+    return [getattr(module, name) for name in names if hasattr(module, name)]
