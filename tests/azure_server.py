@@ -1,7 +1,7 @@
 """A real server that speaks Azure's Blob API, for the tests: Azurite, Microsoft's own emulator, from npm.
 
 Owns its process: on a loopback port that was free, awaited by asking it, ended by its own process id. Its data are in
-memory and go with it.
+memory and go with it, unless they are wanted on the disk.
 """
 
 import shutil
@@ -76,13 +76,14 @@ class AzureServer:
 
 
 @contextmanager
-def running_azure_server(folder: Path) -> Iterator[AzureServer]:
-    """Azurite with an empty memory; ``folder`` takes its log."""
+def running_azure_server(folder: Path, *, on_disk: bool = False) -> Iterator[AzureServer]:
+    """Azurite with an empty memory, or an empty part of ``folder``, which takes its log."""
     if find_spec('adlfs') is None:
         lacks("the tests of Azure need its client: pip install 'genro-storage[azure]'")
     (port,) = free_ports(1)
     log = folder / 'azurite.log'
-    arguments = ['--blobHost', '127.0.0.1', '--blobPort', str(port), '--inMemoryPersistence']
+    store = ['--location', str(folder / 'azurite')] if on_disk else ['--inMemoryPersistence']
+    arguments = [*store, '--blobHost', '127.0.0.1', '--blobPort', str(port)]
     # Clients are newer than any emulator; nothing here needs what it does not know yet.
     told = ['--skipApiVersionCheck', '--disableTelemetry', '--silent']
     with log.open('wb') as output:

@@ -1,7 +1,7 @@
 """A real server that speaks Google Cloud Storage's JSON API, for the tests: fake-gcs-server, from a Python package.
 
 Owns its process: on a loopback port that was free, awaited by asking it, ended by its own process id. Its data are in
-memory and go with it.
+memory and go with it, unless they are wanted on the disk.
 """
 
 import json
@@ -63,11 +63,12 @@ class GcsServer:
 
 
 @contextmanager
-def running_gcs_server(folder: Path) -> Iterator[GcsServer]:
-    """fake-gcs-server with an empty memory; ``folder`` takes its log."""
+def running_gcs_server(folder: Path, *, on_disk: bool = False) -> Iterator[GcsServer]:
+    """fake-gcs-server with an empty memory, or an empty part of ``folder``, which takes its log."""
     (port,) = free_ports(1)
     server = GcsServer(f'http://127.0.0.1:{port}')
-    arguments = ['-scheme', 'http', '-backend', 'memory', '-host', '127.0.0.1', '-port', str(port)]
+    store = ['-backend', 'filesystem', '-filesystem-root', str(folder / 'gcs')] if on_disk else ['-backend', 'memory']
+    arguments = [*store, '-scheme', 'http', '-host', '127.0.0.1', '-port', str(port)]
     # Where uploads in parts go, and which host is asked as the XML API is.
     told = ['-external-url', server.endpoint_url, '-public-host', f'127.0.0.1:{port}', '-log-level', 'warn']
     log = folder / 'gcs.log'
