@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from genro_storage.backends.base import Expected, Headers, Source
+from genro_storage.backends.content_types import content_type_of
 from genro_storage.backends.copying import read_exactly, read_part
 from genro_storage.backends.fsspec_errors import translate
 from genro_storage.backends.http_errors import NOT_FOUND, RANGE_NOT_SATISFIABLE, refusal
@@ -174,6 +175,7 @@ class AzureConnection:
             overwrite=True,
             max_concurrency=1,
             metadata=dict(metadata),
+            **_typed(key),
             **_condition(expected),
             **self._limits,
         )
@@ -220,7 +222,7 @@ class AzureConnection:
 
         named = [BlobBlock(block_id=name) for name in names]
         committing = self._blob(key).commit_block_list(
-            named, metadata=dict(metadata), **_condition(expected), **self._limits
+            named, metadata=dict(metadata), **_typed(key), **_condition(expected), **self._limits
         )
         return await self._storing(committing, key, 0)
 
@@ -409,6 +411,13 @@ async def _page(pages: Any) -> tuple[ListingPage, str | None]:
 
 def _stored(found: Any) -> StoredObject:
     return StoredObject(found.name, found.size, int(found.last_modified.timestamp()), found.etag.strip('"'))
+
+
+def _typed(key: str) -> dict[str, Any]:
+    from azure.storage.blob import ContentSettings
+
+    content_type = content_type_of(key)
+    return {} if content_type is None else {'content_settings': ContentSettings(content_type=content_type)}
 
 
 def _condition(expected: Expected) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import msgspec
 
 from genro_storage.backends.base import Expected, Headers, Source
+from genro_storage.backends.content_types import content_type_of
 from genro_storage.backends.copying import read_exactly
 from genro_storage.backends.gcs_channel import GcsAnswer, GcsChannel, GcsRequest
 from genro_storage.backends.http_errors import NOT_FOUND, RANGE_NOT_SATISFIABLE
@@ -116,10 +117,10 @@ class GcsConnection:
         self._refuse(key)
         # Metadata and content in one request, between boundaries that no content can hold by chance.
         boundary = f'genro-{os.urandom(16).hex()}'
-        described = json.dumps({'name': key, 'contentType': _BYTES, 'metadata': dict(metadata)})
+        described = json.dumps({'name': key, 'contentType': _type_of(key), 'metadata': dict(metadata)})
         head = (
             f'--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{described}\r\n'
-            f'--{boundary}\r\nContent-Type: {_BYTES}\r\n\r\n'
+            f'--{boundary}\r\nContent-Type: {_type_of(key)}\r\n\r\n'
         )
         answer = await self._ask_of_bucket(
             'POST',
@@ -173,7 +174,7 @@ class GcsConnection:
         if metadata is not None:
             described = {
                 'headers': {'Content-Type': 'application/json'},
-                'body': json.dumps({'contentType': _BYTES, 'metadata': dict(metadata)}).encode(),
+                'body': json.dumps({'contentType': _type_of(target), 'metadata': dict(metadata)}).encode(),
             }
         token: str | None = None
         while True:
@@ -221,8 +222,8 @@ class GcsConnection:
             self._uploads,
             key,
             query={'uploadType': 'resumable', 'name': key, 'fields': _FIELDS, **_condition(expected)},
-            headers={'X-Upload-Content-Type': _BYTES, 'Content-Type': 'application/json'},
-            body=json.dumps({'metadata': dict(metadata)}).encode(),
+            headers={'X-Upload-Content-Type': _type_of(key), 'Content-Type': 'application/json'},
+            body=json.dumps({'contentType': _type_of(key), 'metadata': dict(metadata)}).encode(),
         )
         if 'Location' not in answer.headers:
             raise self.channel.malformed(key)
@@ -232,7 +233,9 @@ class GcsConnection:
         self, location: str, key: str, piece: bytes, offset: int, size_bytes: int
     ) -> tuple[StoredObject | None, int]:
         """The object after the last part, else None and how much has arrived, which may be less than was sent."""
-        headers = {'Content-Range': f'bytes {offset}-{offset + len(piece) - 1}/{size_bytes}'}
+        # Google has heard the type when the upload began; fake-gcs-server 1.54 believes the last part.
+        content_range = f'bytes {offset}-{offset + len(piece) - 1}/{size_bytes}'
+        headers = {'Content-Range': content_range, 'Content-Type': _type_of(key)}
         # Not signed: the address is the secret.
         answer = await self._ask(
             'PUT', location, key, headers=headers, body=piece, signed=False, allowed_status=_RESUME_INCOMPLETE
@@ -292,6 +295,10 @@ def _is_expressible(key: str) -> bool:
 
 def _quoted(name: str) -> str:
     return quote(name, safe='')
+
+
+def _type_of(key: str) -> str:
+    return content_type_of(key) or _BYTES
 
 
 def _condition(expected: Expected) -> dict[str, str]:

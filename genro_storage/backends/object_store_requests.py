@@ -155,7 +155,7 @@ class S3Requests:
 
     def begin(self, key: str, metadata: Mapping[str, str] = PLAIN) -> S3Upload:
         """See ObjectRequests."""
-        return self._process.get().transfers.begin(key, headers_of(metadata))
+        return self._process.get().transfers.begin(key, headers_of(metadata, key))
 
     def abort(self, key: str, token: str) -> None:
         """See ObjectRequests."""

@@ -15,6 +15,7 @@ import msgspec
 
 from genro_storage.backends import object_store_xml as xml
 from genro_storage.backends.base import Expected, Source
+from genro_storage.backends.content_types import content_type_of
 from genro_storage.backends.object_requests import MARKER_TYPE, PLAIN, Commit, StoredObject
 from genro_storage.backends.object_store_channel import BytesBody, S3Channel, S3Request, SignedBody, body_of, part_of
 from genro_storage.backends.s3_multipart import (
@@ -79,7 +80,7 @@ class S3Transfers:
     @contextmanager
     def upload(self, key: str, source: Source, metadata: Mapping[str, str] = PLAIN) -> Iterator[Commit]:
         """See ObjectRequests."""
-        described = headers_of(metadata)
+        described = headers_of(metadata, key)
         if source.size_bytes <= SINGLE_PUT_MAX_BYTES:
             whole = Extent(0, source.size_bytes)
             yield lambda expected: self.put(key, body_of(source, whole), expected, described)
@@ -154,7 +155,7 @@ class S3Transfers:
     ) -> StoredObject:
         headers = {**copy_source(self._channel, source, tag), **_conditions(expected)}
         if metadata is not None:
-            headers |= {'x-amz-metadata-directive': 'REPLACE', **headers_of(metadata)}
+            headers |= {'x-amz-metadata-directive': 'REPLACE', **headers_of(metadata, target)}
         answer = self._channel.ask(S3Request('PUT', target, headers=headers, repeatable=expected is None))
         try:
             return StoredObject(target, size_bytes, 0, xml.tag_of(xml.field(answer.body, 'ETag')))
@@ -181,9 +182,11 @@ class S3Transfers:
             return upload.complete(len(extents), expected)
 
 
-def headers_of(metadata: Mapping[str, str]) -> dict[str, str]:
-    """User metadata as a request and an answer have it."""
-    return {_METADATA + name: value for name, value in metadata.items()}
+def headers_of(metadata: Mapping[str, str], key: str = '') -> dict[str, str]:
+    """User metadata as a request and an answer have it; of a new object at a key with the type of its content."""
+    headers = {_METADATA + name: value for name, value in metadata.items()}
+    content_type = content_type_of(key)
+    return headers if content_type is None else {**headers, 'content-type': content_type}
 
 
 def metadata_in(headers: Mapping[str, str]) -> dict[str, str]:

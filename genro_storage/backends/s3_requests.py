@@ -109,7 +109,7 @@ class S3fsRequests:
 
     def begin(self, key: str, metadata: Mapping[str, str] = PLAIN) -> S3fsUpload:
         """See ObjectRequests."""
-        return self._transfers.begin(key, described_by(metadata))
+        return self._transfers.begin(key, described_by(metadata, key))
 
     def abort(self, key: str, token: str) -> None:
         """See ObjectRequests."""

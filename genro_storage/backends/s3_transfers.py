@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from genro_storage.backends.base import Expected, Source
+from genro_storage.backends.content_types import content_type_of
 from genro_storage.backends.object_requests import MARKER_TYPE, PLAIN, Commit, StoredObject
 from genro_storage.backends.s3_client import S3Client
 from genro_storage.backends.s3_errors import status_of
@@ -57,7 +58,7 @@ class S3fsTransfers:
             yield lambda expected: self._put(key, source, expected, metadata)
             return
         extents = list(part_extents(source.size_bytes))
-        with unless_completed(self.begin(key, described_by(metadata))) as upload:
+        with unless_completed(self.begin(key, described_by(metadata, key))) as upload:
             _send_all(lambda number, extent: upload.putting(number, body_of(source, extent)), upload, extents)
             yield lambda expected: upload.complete(len(extents), expected)
 
@@ -79,7 +80,7 @@ class S3fsTransfers:
         if size_bytes <= self._single_copy_max_bytes:
             asked = copy_source(self._client, source, tag) | conditions(expected)
             if metadata is not None:
-                asked |= {'MetadataDirective': 'REPLACE', 'Metadata': dict(metadata)}
+                asked |= {'MetadataDirective': 'REPLACE', **described_by(metadata, target)}
             answer = self._client.run(self._client.call, 'copy_object', Key=target, **asked)
             return StoredObject(target, size_bytes, 0, etag_of(answer['CopyObjectResult']))
         head = self._client.run(self._client.call, 'head_object', Key=source)
@@ -123,7 +124,7 @@ class S3fsTransfers:
 
     def _put(self, key: str, source: Source, expected: Expected, metadata: Mapping[str, str]) -> StoredObject:
         body = body_of(source, Extent(0, source.size_bytes))
-        described = described_by(metadata) | conditions(expected)
+        described = described_by(metadata, key) | conditions(expected)
         answer = self._client.run(self._client.call, 'put_object', Key=key, Body=body, **described)
         return StoredObject(key, source.size_bytes, 0, etag_of(answer))
 
@@ -219,9 +220,11 @@ def copy_source(client: S3Client, key: str, tag: str | None) -> dict[str, Any]:
     return asked if tag is None else asked | {'CopySourceIfMatch': f'"{tag}"'}
 
 
-def described_by(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """User metadata in botocore's words."""
-    return {'Metadata': dict(metadata)} if metadata else {}
+def described_by(metadata: Mapping[str, str], key: str = '') -> dict[str, Any]:
+    """User metadata in botocore's words; of a new object at a key with the type of its content."""
+    described: dict[str, Any] = {'Metadata': dict(metadata)} if metadata else {}
+    content_type = content_type_of(key)
+    return described if content_type is None else {**described, 'ContentType': content_type}
 
 
 def conditions(expected: Expected) -> dict[str, str]:

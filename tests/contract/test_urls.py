@@ -13,15 +13,17 @@ from urllib.parse import urlsplit
 import pytest
 
 from genro_storage.backends.azure import AzureBackend, AzureObstoreBackend
-from genro_storage.backends.base import Backend, Headers, MakesUrls, TellsHeaders
+from genro_storage.backends.base import Backend, Headers, MakesUrls, StoresMetadata, TellsHeaders, UploadsInParts
 from genro_storage.backends.fsspec_backend import FsspecBackend
 from genro_storage.backends.gcs import GcsBackend, GcsObstoreBackend
 from genro_storage.backends.guarded import GuardedBackend
 from genro_storage.backends.memory import MemoryBackend
 from genro_storage.backends.object_store import ObjectStoreBackend
 from genro_storage.backends.s3 import S3Backend
+from genro_storage.entry import Extent
 from genro_storage.errors import StorageNotFoundError, StorageUnsupportedError
 from genro_storage.runtime import SystemClock
+from genro_storage.testing import BytesSource
 from genro_storage.testing.contract import write
 from tests.azure_server import AzureServer, running_azure_server
 from tests.gcs_server import GcsServer, running_gcs_server
@@ -109,6 +111,26 @@ def test_the_type_and_etag_of_an_object_are_told(backend: Backend) -> None:
     for path in ('d', '', 'nothing'):
         with pytest.raises(StorageNotFoundError):
             backend.headers(path)
+
+
+def test_what_is_stored_has_the_type_that_its_name_tells(backend: Backend) -> None:
+    assert isinstance(backend, TellsHeaders)
+    large = BytesSource(bytes(range(256)) * 256 * 300)  # in parts, or more requests than one
+    for path, source in (('a.html', BytesSource(b'x')), ('b.JPG', BytesSource(b'x')), ('c.csv.gz', large)):
+        backend.put(path, source)
+    types = {path: backend.headers(path).content_type for path in ('a.html', 'b.JPG', 'c.csv.gz')}
+    assert types == {'a.html': 'text/html', 'b.JPG': 'image/jpeg', 'c.csv.gz': 'application/gzip'}
+    # As it was when it is only moved, or described anew; by its own name where it is new.
+    backend.rename('a.html', 'moved.css')
+    assert isinstance(backend, StoresMetadata)
+    backend.set_metadata('moved.css', {'colour': 'blue'}, expected=None)
+    assert backend.headers('moved.css').content_type == 'text/html'
+    assert isinstance(backend, UploadsInParts)
+    upload = backend.begin_upload('d.png')
+    if upload is not None:
+        upload.send(1, BytesSource(b'x'), Extent(0, 1))
+        upload.complete(1, None)
+        assert backend.headers('d.png').content_type == 'image/png'
 
 
 @pytest.mark.parametrize('make', [ObjectStoreBackend, S3Backend])
