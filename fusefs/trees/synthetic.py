@@ -14,6 +14,7 @@ from fusefs import ops
 from fusefs.handles import Item, OpenDirectory, OpenFile
 from fusefs.inodes import Inode, InodeTable
 from fusefs.trees.base import Tree, refuse
+from genro_storage import paths
 from genro_storage.manager import StorageManager
 from genro_storage.mounted import ATTRIBUTE_BYTES, PID_ATTRIBUTE, STATUS_ATTRIBUTE
 
@@ -76,6 +77,8 @@ class RootTree(Tree):
             tree.prepare(self._mounts[name])
 
     def lookup(self, parent: Inode, name: str) -> ops.EntryReply:
+        if len(paths.encode(name)) > paths.NAME_MAX_BYTES:
+            refuse(errno.ENAMETOOLONG)
         return self._enter(name)
 
     def attributes(self, inode: Inode, file: OpenFile | None) -> ops.AttributesReply:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from genro_storage import paths, posix_format
 from genro_storage.backends.base import ABSENT, Capabilities, Expected, Source, SourceGoneError
-from genro_storage.backends.memory_content import Content, store
+from genro_storage.backends.memory_content import Content, machine_memory, store
 from genro_storage.backends.oserrors import refuse_removing_root, refuse_rename, translating
-from genro_storage.entry import Entry, Kind, Version
+from genro_storage.entry import Entry, Kind, Usage, Version
 from genro_storage.errors import (
     StorageConflictError,
     StorageExistsError,
@@ -190,8 +190,9 @@ class MemoryBackend:
             nodes = self._directory(directory).nodes
             return [_entry(entry.name, nodes[entry.name]) for entry in entries if entry.name in nodes]
 
-    def usage(self) -> None:
-        """See Backend. Memory is shared with everything else; nobody knows."""
+    def usage(self) -> Usage | None:
+        """See Backend: what the machine could hold, shared with all else that needs memory."""
+        return machine_memory()
 
     def close(self) -> None:
         """See Backend. The contents go now, not when the last reference to the backend does."""

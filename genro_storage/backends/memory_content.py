@@ -11,6 +11,7 @@ from typing import Protocol
 
 from genro_storage.backends.base import Source
 from genro_storage.backends.copying import copy_source, read_exactly
+from genro_storage.entry import Usage
 
 # Up to here a bytes object: a descriptor per small file would soon meet the limit of 1,024. Above, a file without a
 # name, so that 1 GiB stored neither grows the heap nor is copied through it.
@@ -35,6 +36,17 @@ def store(source: Source) -> Content:
     content = _Unnamed(source.size_bytes)
     copy_source(source, content.descriptor)
     return content
+
+
+def machine_memory() -> Usage | None:
+    """The memory of this machine and what programs could still have of it (proc(5)); None where nobody says."""
+    try:
+        with open('/proc/meminfo', encoding='ascii') as lines:
+            values = {name: int(value.split()[0]) << 10 for name, _, value in (line.partition(':') for line in lines)}
+        available_bytes = min(values['MemAvailable'], values['MemTotal'])
+    except (OSError, KeyError, ValueError):
+        return None
+    return Usage(values['MemTotal'], available_bytes, available_bytes)
 
 
 class _OnHeap:

@@ -205,6 +205,20 @@ def test_a_local_mount_tells_the_room_of_its_disk(local: Place) -> None:
     assert shown.f_bavail <= shown.f_bfree <= shown.f_blocks
 
 
+def test_a_memory_mount_tells_the_memory_of_the_machine(everything: Mounted, s3_server: S3Server) -> None:
+    with program(Place(everything, s3_server, 'memory').path) as stepping:
+        shown = os.statvfs_result(stepping.does('tuple(os.statvfs("."))'))
+    memory_bytes = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    assert abs(shown.f_blocks * shown.f_frsize - memory_bytes) < memory_bytes / 100
+    assert 0 < shown.f_bavail <= shown.f_bfree <= shown.f_blocks
+
+
+def test_a_name_of_256_bytes_is_too_long_in_the_root_of_the_tree_too(everything: Mounted) -> None:
+    with program(everything.mountpoint) as stepping:
+        assert stepping.does(f'os.stat({"x" * (NAME_MAX + 1)!r})') == 'ENAMETOOLONG'
+        assert stepping.does(f'os.stat({"x" * NAME_MAX!r})') == 'ENOENT'
+
+
 def test_a_bucket_without_bounds_has_room_for_all_who_ask(everything: Mounted, s3_server: S3Server) -> None:
     place = Place(everything, s3_server, 'bucket')
     with program(place.path) as stepping:
