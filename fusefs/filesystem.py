@@ -238,7 +238,9 @@ class FileSystem:
     def write(self, request: ops.Write) -> ops.Written:
         """See ops.Write."""
         file = self.handles.file(request.fh)
-        return ops.Written(file.write(request.offset, request.data, kill_suidgid=request.kill_suidgid))
+        if request.kill_suidgid:
+            file.inode.tree.lose_set_id(file, request)
+        return ops.Written(file.write(request.offset, request.data))
 
     def copy_file_range(self, request: ops.CopyFileRange) -> ops.Written:
         """See ops.CopyFileRange. Whether it can be done is for the target to say, whichever mounts the two are of."""

@@ -26,7 +26,7 @@ class OpenFile(Protocol):
     def read(self, offset: int, size_bytes: int) -> Data:
         """Bytes from offset on, fewer only at the end of the file."""
 
-    def write(self, offset: int, data: memoryview | bytes, *, kill_suidgid: bool) -> int:
+    def write(self, offset: int, data: memoryview | bytes) -> int:
         """Write, and say how much was taken."""
 
     def allocate(self, offset: int, size_bytes: int, mode: int) -> None:

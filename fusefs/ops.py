@@ -71,6 +71,12 @@ class Setattr(Request, gc=False):
     #: HANDLE_KILLPRIV_V2: drop set-id bits with this truncation.
     kill_suidgid: bool
 
+    @property
+    def names_nothing(self) -> bool:
+        """chown(2) to nobody, or what comes before a write to a file with set-id bits; both may be by anybody."""
+        values = (self.mode, self.new_uid, self.new_gid, self.size_bytes, self.atime_ns, self.mtime_ns)
+        return all(value is None for value in values)
+
 
 NOW = -1  # a time of Setattr; no file is that precise about 1969
 

@@ -106,6 +106,9 @@ class Tree:
         """What an open file is changed in other than by writing, so that a disk sees who does it."""
         return nullcontext()
 
+    def lose_set_id(self, file: OpenFile, request: ops.Request) -> None:
+        """Who asks is about to write, and has no right to keep set-id bits where there are any."""
+
     def supersede(self, inode: Inode) -> None:
         """The next lookup of its name is to find a new inode: by this one another content is open."""
 

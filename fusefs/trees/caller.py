@@ -28,6 +28,11 @@ def _groups_of(pid: int) -> list[int]:
         return []  # the caller has gone, or is of another PID namespace
 
 
+def is_member(request: Request, gid: int) -> bool:
+    """Whether who asks may keep set-group-id of this group: he is in it, or root."""
+    return request.uid == 0 or request.gid == gid or gid in _groups_of(request.pid)
+
+
 def _set_groups(groups: list[int]) -> None:
     if _SETGROUPS is not None:
         _libc.syscall(_SETGROUPS, len(groups), (ctypes.c_uint * len(groups))(*groups))

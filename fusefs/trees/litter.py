@@ -308,7 +308,7 @@ class OpenLitter:
     def read(self, offset: int, size_bytes: int) -> bytes:
         return self._litter.read(self._file, offset, size_bytes)
 
-    def write(self, offset: int, data: memoryview | bytes, *, kill_suidgid: bool) -> int:
+    def write(self, offset: int, data: memoryview | bytes) -> int:
         return self._litter.write(self._file, offset, data)
 
     def allocate(self, offset: int, size_bytes: int, mode: int) -> None:

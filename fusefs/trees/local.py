@@ -9,7 +9,7 @@ import logging
 import os
 import stat
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 from fusefs import ops
 from fusefs.handles import Item, OpenDirectory, OpenFile
@@ -18,7 +18,7 @@ from fusefs.trees.base import Tree, refuse
 from fusefs.trees.boundaries import is_network, is_ours, mount_of_device
 from fusefs.trees.caller import as_caller
 from fusefs.trees.descriptors import Descriptors
-from fusefs.trees.local_file import SET_ID_BITS, LocalFile, has_direct_io
+from fusefs.trees.local_file import LocalFile, has_direct_io, lose_set_id
 from fusefs.trees.local_syscalls import RENAME_EXCHANGE, rename, set_times
 from fusefs.trees.statx import Identity, Status, statx
 from fusefs.trees.synthetic import EmptyTree
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 # Not for files opened on behalf of others: the alignment of O_DIRECT is the caller's buffer's, not ours.
 _NOT_OURS = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_DIRECT
+# __FMODE_EXEC of linux/fs.h: of execve(2); of no flags of open(2), where a kernel takes it off.
+_EXECUTED = 0x20
 # Under which nothing can be looked up: how a file is entered that has no name.
 _NAMELESS = '/'
 
@@ -124,12 +126,16 @@ class LocalTree(Tree):
                     file.truncate(request.size_bytes)
                 else:
                     os.truncate(path, request.size_bytes)
+            # The disk takes set-id bits away with these, as with the truncation above: it sees who asks.
+            if request.names_nothing:
+                with suppress(PermissionError):  # before a write by another than the owner, which takes them away
+                    os.chown(path, -1, -1)
             if request.new_uid is not None or request.new_gid is not None:
                 os.chown(path, _or_none(request.new_uid), _or_none(request.new_gid))
             if request.mode is not None:
                 os.chmod(path, stat.S_IMODE(request.mode))
-            elif request.kill_suidgid and (mode := statx(descriptor).mode) & SET_ID_BITS:
-                os.chmod(path, stat.S_IMODE(mode) & ~SET_ID_BITS)
+            elif request.kill_suidgid and request.size_bytes is not None:
+                lose_set_id(path, request)
             if request.atime_ns is not None or request.mtime_ns is not None:
                 set_times(path, request.atime_ns, request.mtime_ns)
         return self.attributes(inode, file)
@@ -190,7 +196,8 @@ class LocalTree(Tree):
             if not os.fstat(descriptor).st_nlink and self._inodes.dentry(inode) is not None:
                 # Removed or replaced behind the kernel's back: it looks again, and what is written is not lost.
                 refuse(errno.ESTALE)
-            with as_caller(request):
+            # Who executes need not be allowed to read, and the kernel has seen to the one, which a disk cannot be told.
+            with nullcontext() if request.flags & _EXECUTED else as_caller(request):
                 opened = os.open(_path(descriptor), request.flags & ~_NOT_OURS | os.O_CLOEXEC)
         return LocalFile(inode, opened, request.flags, self)
 
@@ -220,6 +227,10 @@ class LocalTree(Tree):
                 raise
             self._inodes.remove(parent, _NAMELESS)
         return entry, LocalFile(self._inodes.get(entry.nodeid), opened, request.flags, self)
+
+    def lose_set_id(self, file: OpenFile, request: ops.Request) -> None:
+        if isinstance(file, LocalFile):
+            lose_set_id(file.descriptor, request)
 
     def acting_for(self, request: ops.Request) -> AbstractContextManager[None]:
         return as_caller(request)

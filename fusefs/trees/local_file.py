@@ -11,10 +11,12 @@ import stat
 from collections.abc import Hashable
 from typing import Protocol
 
+from fusefs import ops
 from fusefs.handles import OpenFile
 from fusefs.inodes import Inode
 from fusefs.trees.base import refuse
 from fusefs.trees.local_syscalls import fallocate
+from fusefs.trees.volume_modes import without_set_id
 from genro_storage.runtime import Clock, about_to_block
 
 SET_ID_BITS = stat.S_ISUID | stat.S_ISGID
@@ -91,12 +93,9 @@ class LocalFile:
         self._await_network()
         return os.pread(self.descriptor, size_bytes, offset)
 
-    def write(self, offset: int, data: memoryview | bytes, *, kill_suidgid: bool) -> int:
+    def write(self, offset: int, data: memoryview | bytes) -> int:
         self._await_network()
-        written = os.pwrite(self.descriptor, data, offset)
-        if kill_suidgid:
-            self.drop_set_id_bits()
-        return written
+        return os.pwrite(self.descriptor, data, offset)
 
     def truncate(self, size_bytes: int) -> None:
         """Cut off, or lengthen with a hole."""
@@ -123,12 +122,6 @@ class LocalFile:
             return 0
         return os.copy_file_range(source.descriptor, self.descriptor, size_bytes, source_offset, offset)
 
-    def drop_set_id_bits(self) -> None:
-        """What the kernel does at a write of anybody but root, and cannot see that somebody else is behind this one."""
-        mode = os.fstat(self.descriptor).st_mode
-        if mode & SET_ID_BITS:
-            os.fchmod(self.descriptor, stat.S_IMODE(mode) & ~SET_ID_BITS)
-
     def flush(self) -> None:
         self._await_network()
         # Closing a duplicate tells what a network file system held back, as the program's own close would.
@@ -141,6 +134,14 @@ class LocalFile:
     def release(self) -> None:
         self._await_network()
         os.close(self.descriptor)
+
+
+def lose_set_id(file: str | int, request: ops.Request) -> None:
+    """What the kernel does at a write of anybody but root, and cannot see that somebody else is behind this one."""
+    found = os.stat(file)
+    mode = without_set_id(found.st_mode, found.st_gid, request)
+    if mode is not None:
+        os.chmod(file, stat.S_IMODE(mode))
 
 
 def is_read_only(flags: int) -> bool:

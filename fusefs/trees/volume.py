@@ -142,10 +142,16 @@ class VolumeTree(Tree):
             changes = volume_modes.changes_of(request, shown, self._volume.clock.time_ns())
             if self._is_strict:
                 self._refuse_unkept(changes, shown)
+            if request.names_nothing and request.uid not in {0, shown.uid}:
+                return self.attributes(inode, file)
         if request.size_bytes is not None:
             self._truncate(inode, file, request.size_bytes)
             forget_mtime(inode)
-        if self._volume.keeps_attributes and self._keep(inode, changes):
+        if request.mtime_ns is not None and inode.state is not None:
+            inode.state = msgspec.structs.replace(kept_of(inode), entries_ns=None)
+        if self._volume.keeps_attributes and (
+            (changes == Attributes() and not request.names_nothing) or self._keep(inode, changes)
+        ):
             return self.attributes(inode, file)
         if request.mtime_ns is not None:
             self._set_mtime(inode, request.mtime_ns)
@@ -164,6 +170,7 @@ class VolumeTree(Tree):
         reply = self.lookup(parent, request.name)
         if attributes is not None:
             keep_modes(self._inodes.get(reply.nodeid), attributes)
+        self._entries_changed(parent)
         return reply
 
     def symlink(self, parent: Inode, request: ops.Symlink) -> ops.EntryReply:
@@ -184,11 +191,14 @@ class VolumeTree(Tree):
             return
         self._remember(parent, name)
         self._volume.remove_file(self._path_below(parent, name))
+        self._moved(self._inodes.child(parent, name))
         self._inodes.remove(parent, name)
+        self._entries_changed(parent)
 
     def remove_directory(self, parent: Inode, name: str) -> None:
         self._litter.remove_around(self._path_below(parent, name))
         self._inodes.remove(parent, name)
+        self._entries_changed(parent)
 
     def rename(self, parent: Inode, name: str, new_parent: Inode, new_name: str, flags: int) -> None:
         if self._litter.is_noise(name) or self._litter.is_noise(new_name):
@@ -203,7 +213,12 @@ class VolumeTree(Tree):
         self._remember(new_parent, new_name)
         self._volume.rename(source, target)
         self._litter.follow(source, target)
+        if source == target:
+            return
+        self._moved(self._inodes.child(parent, name))
         self._inodes.rename(parent, name, new_parent, new_name)
+        self._entries_changed(parent)
+        self._entries_changed(new_parent)
 
     def open(self, inode: Inode, request: ops.Open) -> OpenFile:
         path = self._path_of_file(inode)
@@ -212,6 +227,8 @@ class VolumeTree(Tree):
             self._litter.admit(request.pid)
             return self._open_to_read(inode, path)
         _refuse_beside_readers(inode)
+        if request.flags & os.O_TRUNC and request.uid:
+            self._lose_set_id(inode, request)
         writer = self._volume.open_write(
             path,
             create=False,
@@ -239,7 +256,11 @@ class VolumeTree(Tree):
         except BaseException:
             writer.abort()
             raise
+        self._entries_changed(parent)
         return entry, self._written(inode, writer, path)
+
+    def lose_set_id(self, file: OpenFile, request: ops.Request) -> None:
+        self._lose_set_id(file.inode, request)
 
     def supersede(self, inode: Inode) -> None:
         inode.state = msgspec.structs.replace(kept_of(inode), superseded=True)
@@ -267,13 +288,20 @@ class VolumeTree(Tree):
         except BaseException:
             writer.abort()
             raise
+        self._entries_changed(parent)
         return self.lookup(parent, name)
 
     def _written(self, inode: Inode, writer: Writer, path: str) -> VolumeFile:
-        file = VolumeFile(inode, writer, self._ino(path), None, self._volume.clock)
-        if self._volume.keeps_attributes:
-            file.lose_set_id = lambda: self._lose_set_id(inode)
-        return file
+        return VolumeFile(inode, writer, self._ino(path), None, self._volume.clock)
+
+    def _entries_changed(self, directory: Inode) -> None:
+        """A name in a directory came or went: no store notes when, so that it is kept here."""
+        now_ns = self._volume.clock.time_ns()
+        directory.state = msgspec.structs.replace(kept_of(directory), changed_ns=now_ns, entries_ns=now_ns)
+
+    def _moved(self, inode: Inode | None) -> None:
+        if inode is not None:
+            inode.state = msgspec.structs.replace(kept_of(inode), changed_ns=self._volume.clock.time_ns())
 
     def _remember(self, parent: Inode, name: str) -> None:
         """Who has a file open that is about to lose its name still sees its mode and owner."""
@@ -284,11 +312,13 @@ class VolumeTree(Tree):
         if entry is not None and entry.attributes is not None:
             keep_modes(inode, entry.attributes)
 
-    def _lose_set_id(self, inode: Inode) -> None:
-        path = '/'.join(self._inodes.names(inode) or ())
+    def _lose_set_id(self, inode: Inode, request: ops.Request) -> None:
+        path = '/'.join(self._inodes.names(inode) or ()) if self._volume.keeps_attributes else ''
         entry = self._volume.find(path, timed=False).entry if path else None
-        mode = entry.attributes.mode if entry is not None and entry.attributes is not None else None
-        mode = None if mode is None else volume_modes.without_set_id(mode)
+        if entry is None or entry.attributes is None or not entry.attributes.mode:
+            return
+        gid = self._owner.gid if entry.attributes.gid is None else entry.attributes.gid
+        mode = volume_modes.without_set_id(entry.attributes.mode, gid, request)
         if mode is not None:
             self._volume.set_attributes(path, Attributes(mode=mode))
 
@@ -297,8 +327,6 @@ class VolumeTree(Tree):
         path = '/'.join(self._inodes.names(inode) or ())
         if not path:
             return False
-        if changes == Attributes():
-            return True
         before = self._volume.stat(path)
         self._volume.set_attributes(path, changes)
         if before.is_directory:
@@ -461,6 +489,8 @@ class VolumeTree(Tree):
             attributes.gid = kept.gid
         if kept.mtime_ns is not None and stored.mtime_ns is None:
             attributes.mtime_ns = kept.mtime_ns
+        attributes.mtime_ns = max(attributes.mtime_ns, kept.entries_ns or attributes.mtime_ns)
+        attributes.ctime_ns = max(attributes.ctime_ns, kept.changed_ns or attributes.ctime_ns)
 
     def _truncate(self, inode: Inode, file: OpenFile | None, size_bytes: int) -> None:
         if isinstance(file, VolumeFile) and file.is_writer:

@@ -33,6 +33,10 @@ class Kept(msgspec.Struct, frozen=True):
     mtime_ns: int | None = None
     #: The version that mtime_ns belongs to; None while it is under change.
     version: Version | None = None
+    #: When it was last renamed or lost its name, or names in it came and went.
+    changed_ns: int | None = None
+    #: When names in a directory last came and went.
+    entries_ns: int | None = None
     #: The next lookup of the name is to find a new inode.
     superseded: bool = False
 
@@ -58,8 +62,6 @@ class VolumeFile:
         self._clock = clock
         self._open_complete = open_complete
         self._is_certain = is_certain
-        #: Called where a write is to take set-id bits away; None where nobody keeps any.
-        self.lose_set_id: Callable[[], None] | None = None
         self._version = None if isinstance(handle, Writer) or entry is None else entry.version
         self._mtime_ns = clock.time_ns() if entry is None else entry.mtime_ns
 
@@ -68,9 +70,7 @@ class VolumeFile:
             return self._handle.pieces(offset, size_bytes)
         return self._handle.read(offset, size_bytes)
 
-    def write(self, offset: int, data: memoryview | bytes, *, kill_suidgid: bool) -> int:
-        if kill_suidgid and self.lose_set_id is not None:
-            self.lose_set_id()
+    def write(self, offset: int, data: memoryview | bytes) -> int:
         self._changes()
         return self._writer().write(offset, data)
 

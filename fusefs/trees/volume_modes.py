@@ -1,8 +1,9 @@
-"""Modes, owners and times as requests set them, and what the rules of POSIX make of that. Pure."""
+"""Modes, owners and times as requests set them, and what the rules of POSIX make of that."""
 
 import stat
 
 from fusefs import ops
+from fusefs.trees.caller import is_member
 from genro_storage.entry import Attributes
 
 
@@ -19,9 +20,9 @@ def of_new(request: ops.Request, mode: int, parent: ops.Attributes, now_ns: int,
 def changes_of(request: ops.Setattr, shown: ops.Attributes, now_ns: int) -> Attributes:
     """What a request changes of a file that is shown so; without its size."""
     mode = None if request.mode is None else stat.S_IFMT(shown.mode) | stat.S_IMODE(request.mode)
-    chowned = request.new_uid is not None or request.new_gid is not None
+    chowned = request.new_uid is not None or request.new_gid is not None or request.names_nothing
     if mode is None and (chowned or request.kill_suidgid):
-        mode = without_set_id(shown.mode)
+        mode = without_set_id(shown.mode, shown.gid, request)
     return Attributes(
         mode=mode,
         uid=request.new_uid,
@@ -31,12 +32,13 @@ def changes_of(request: ops.Setattr, shown: ops.Attributes, now_ns: int) -> Attr
     )
 
 
-def without_set_id(mode: int) -> int | None:
-    """A mode once somebody else has written to a file or it has another owner; None if nothing goes.
+def without_set_id(mode: int, gid: int, request: ops.Request) -> int | None:
+    """A mode once somebody has written to a file or given it an owner; None if nothing goes.
 
-    Without execution for the group, set-group-id once meant mandatory locking, and stays (chown(2)).
+    Without execution for the group, set-group-id once meant mandatory locking, and stays for those who may set it
+    (chown(2); setattr_should_drop_sgid in linux/fs/attr.c).
     """
-    if not stat.S_ISREG(mode):
-        return None
-    gone = stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0)
-    return mode & ~gone if mode & gone else None
+    gone = 0 if stat.S_ISDIR(mode) else mode & (stat.S_ISUID | stat.S_ISGID)
+    if gone & stat.S_ISGID and not mode & stat.S_IXGRP and is_member(request, gid):
+        gone &= ~stat.S_ISGID
+    return mode & ~gone if gone else None

@@ -101,7 +101,8 @@ class Descriptions:
         if not self.are_complete:
             return entry
         stored = posix_format.attributes_of(staged.metadata or {})
-        return msgspec.structs.replace(entry, attributes=stored.changed(Attributes(mtime_ns=staged.mtime_ns)))
+        times = Attributes(mtime_ns=staged.mtime_ns, ctime_ns=staged.ctime_ns)
+        return msgspec.structs.replace(entry, attributes=stored.changed(times))
 
     def complete(self, path: str, entry: Entry) -> Entry | None:
         """An entry with its attributes, if they are to be shown; None if it has gone."""

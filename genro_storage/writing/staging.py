@@ -108,6 +108,14 @@ class StagedFile(StagedBytes):
         """Whether anything has changed since the last snapshot that was committed."""
         return self.changes != self._committed
 
+    @property
+    def ctime_ns(self) -> int | None:
+        """When it was last written or described, where that is stored."""
+        stored_ns = posix_format.attributes_of(self.metadata or {}).ctime_ns
+        if not self.changes or self.keeps_mtime:
+            return stored_ns
+        return max(stored_ns or self.mtime_ns, self.mtime_ns)
+
     def touch(self) -> None:
         """Have it committed even if nothing is written to it: a new, empty file."""
         with self.lock:
@@ -191,9 +199,9 @@ class StagedFile(StagedBytes):
             return None
         if self.keeps_mtime:
             return posix_format.changed(self.metadata, Attributes(mtime_ns=self.mtime_ns))
-        times = Attributes(**dict.fromkeys(self.stored_times, self.mtime_ns))
-        kept = self.metadata if 'ctime_ns' in self.stored_times else posix_format.without_times(self.metadata)
-        return posix_format.changed(kept, times)
+        times = {attribute: getattr(self, attribute) for attribute in self.stored_times}
+        kept = self.metadata if 'ctime_ns' in times else posix_format.without_times(self.metadata)
+        return posix_format.changed(kept, Attributes(**times))
 
     def _rebase_since(
         self, snapshot: Snapshot, version: Version | None, base: Callable[[], Reader], *, keep_own: bool

@@ -348,3 +348,61 @@ def access_is_answered(directory: Path) -> None:
     assert not os.access(directory / 'f', os.X_OK)
     assert os.access(directory, os.R_OK | os.W_OK | os.X_OK)
     assert not os.access(directory / 'nothing', os.F_OK)
+
+
+# Times
+
+
+def _wait_for_another_time(directory: Path) -> None:
+    """Until a file gets another time than one that was just made: clocks of disks tick in milliseconds."""
+    (directory / 'a').touch()
+    before = (directory / 'a').stat().st_mtime_ns
+    while (directory / 'b').touch() or (directory / 'b').stat().st_mtime_ns == before:
+        pass
+
+
+@case()
+def a_directory_has_the_time_of_what_last_came_or_went_in_it(directory: Path) -> None:
+    inner, other = directory / 'd', directory / 'e'
+    inner.mkdir()
+    other.mkdir()
+    for concerned, change in (
+        ([inner], (inner / 'f').touch),
+        ([inner], (inner / 'g').mkdir),
+        ([inner], lambda: (inner / 'f').rename(inner / 'h')),
+        ([inner, other], lambda: (inner / 'h').rename(other / 'h')),
+        ([other], (other / 'h').unlink),
+        ([inner], (inner / 'g').rmdir),
+    ):
+        before = {path: path.stat() for path in (inner, other)}
+        _wait_for_another_time(directory)
+        change()
+        for path, then in before.items():
+            now = path.stat()
+            assert (now.st_mtime_ns > then.st_mtime_ns) == (now.st_ctime_ns > then.st_ctime_ns) == (path in concerned)
+    os.utime(inner, ns=(1, 10**18))
+    assert inner.stat().st_mtime_ns == 10**18
+
+
+@case()
+def the_time_of_change_goes_on_with_each_change_of_a_file(directory: Path) -> None:
+    path = directory / 'f'
+    with path.open('w+b', buffering=0) as file:
+        for change in (
+            lambda: file.write(b'content'),
+            lambda: file.truncate(3),
+            lambda: os.fsync(file.fileno()),
+            lambda: os.posix_fallocate(file.fileno(), 0, 5),
+        ):
+            before = os.fstat(file.fileno())
+            _wait_for_another_time(directory)
+            change()
+            after = os.fstat(file.fileno())
+            assert (after.st_ctime_ns > before.st_ctime_ns) == (after.st_mtime_ns > before.st_mtime_ns)
+            assert after.st_ctime_ns >= before.st_ctime_ns
+    before = path.stat()
+    _wait_for_another_time(directory)
+    path.rename(directory / 'g')
+    after = (directory / 'g').stat()
+    assert after.st_ctime_ns > before.st_ctime_ns
+    assert after.st_mtime_ns == before.st_mtime_ns

@@ -1,6 +1,7 @@
 """The POSIX cases of local mounts for users who are not root: the kernel is handed no file of theirs.
 
-And what another user's allocations and copies do when root serves him: what the disk does for him.
+And what other users may do when root serves them: posix_users, on a disk and where modes are stored; and what their
+allocations and copies do, which is what the disk does for them.
 """
 
 import json
@@ -8,7 +9,7 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,9 @@ import pytest
 from tests.machine import need_root
 from tests.mount.mounted import MOUNT, UMOUNT, Mounted, mounted, run, write_config
 from tests.mount.posix_table import TABLES
+from tests.mount.posix_users import KINDS, OTHER_GID, OTHER_UID, RULES, THIRD_GID, THIRD_UID
 from tests.mount.worlds import IS_ROOT, PLAIN_UID, World, world
 
-OTHER_UID, OTHER_GID = 1234, 1235
 LOCAL = [(table, case.name) for table, cases in TABLES.items() for case in cases if 'local' in case.on]
 
 #: Each changes the file 'program' without a write, and fails if it could not.
@@ -63,25 +64,57 @@ def test_a_plain_user_has_all_of_a_local_mount(outcomes: dict[tuple[str, str], s
     assert outcomes[table, name] == ''
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def for_others() -> Iterator[Mounted]:
+    """A disk, and a mount that keeps modes, for everybody."""
     need_root('serving others needs root')
     with tempfile.TemporaryDirectory(prefix='for-others-') as name:
         Path(name).chmod(0o755)
         folder = Path(name) / 'folder'
         folder.mkdir()
         folder.chmod(0o777)
-        with mounted(
-            Path(name), [{'name': 'local', 'type': 'local', 'path': str(folder)}], '-o', 'allow_other'
-        ) as tree:
+        definitions = [
+            {'name': 'local', 'type': 'local', 'path': str(folder)},
+            {'name': 'memory', 'type': 'memory', 'posix': 'store', 'umask': '000'},
+        ]
+        with mounted(Path(name), definitions, '-o', 'allow_other') as tree:
             tree.folder = folder
             yield tree
 
 
-def as_user(tree: Mounted, uid: int, script: str) -> None:
-    identity = [f'--reuid={uid}', f'--regid={OTHER_GID}', '--clear-groups']
-    done = run('setpriv', *identity, sys.executable, '-c', script, cwd=tree.mountpoint / 'local')
+def as_user(tree: Mounted, uid: int, script: str, gid: int = OTHER_GID, directory: Path | None = None) -> str:
+    identity = [f'--reuid={uid}', f'--regid={gid}', '--clear-groups']
+    done = run('setpriv', *identity, sys.executable, '-c', script, cwd=directory or tree.mountpoint / 'local')
     assert done.returncode == 0, done.stderr
+    return str(done.stdout)
+
+
+def tried(tree: Mounted, directory: Path, uid: int, gid: int, lines: Sequence[str]) -> str:
+    """The errors with which lines of Python fail when a user runs them."""
+    script = f"""
+import errno, os
+for line in {list(lines)!r}:
+    try:
+        exec(line)
+    except OSError as error:
+        print(errno.errorcode[error.errno])
+"""
+    return as_user(tree, uid, script, gid, directory) if lines else ''
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('name', RULES)
+def test_the_rules_for_users_hold_on_a_disk_and_where_modes_are_stored(
+    for_others: Mounted, name: str, kind: str
+) -> None:
+    rule = RULES[name]
+    directory = for_others.path(kind, f'rule-{list(RULES).index(name)}')
+    for_others.run('mkdir', '-m', '777', directory)
+    for_others.sh(rule.made, cwd=directory)
+    errors = tried(for_others, directory, OTHER_UID, OTHER_GID, rule.by_other)
+    errors += tried(for_others, directory, THIRD_UID, THIRD_GID, rule.by_third)
+    assert ' '.join(errors.split()) == rule.errors
+    assert ' '.join(for_others.sh(rule.look, cwd=directory).split()) == rule.found
 
 
 @pytest.mark.parametrize('change', CHANGES.values(), ids=CHANGES.keys())

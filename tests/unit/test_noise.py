@@ -228,7 +228,7 @@ def test_litter_can_be_changed_like_a_file(tree: RemoteTree) -> None:
     found = tree.attributes('.DS_Store')
     assert (found.mode, found.size_bytes, found.mtime_ns) == (0o100644, 2, 5)
     file = tree.open('.DS_Store', os.O_RDWR)
-    file.write(4, b'end', kill_suidgid=False)
+    file.write(4, b'end')
     assert tree.read('.DS_Store') == b'Bu\0\0end'
     with refused(errno.EEXIST):
         tree.create('.DS_Store', os.O_EXCL)
@@ -281,7 +281,7 @@ def test_the_oldest_litter_goes_when_there_is_too_much(tree: RemoteTree, monkeyp
     held = tree.create('._held')
     for name in ('a', 'b', 'c'):
         tree.write(f'._{name}', b'1234')
-    held.write(0, b'12', kill_suidgid=False)
+    held.write(0, b'12')
     assert tree.names() == ['._b', '._c', '._held']
     monkeypatch.setattr(litter, 'LIMIT_FILES', 2)
     tree.write('._d', b'')
@@ -292,7 +292,7 @@ def test_the_oldest_litter_goes_when_there_is_too_much(tree: RemoteTree, monkeyp
 def test_large_litter_is_refused(tree: RemoteTree) -> None:
     file = tree.create('Thumbs.db')
     with refused(errno.EFBIG):
-        file.write(litter.FILE_LIMIT_BYTES, b'1', kill_suidgid=False)
+        file.write(litter.FILE_LIMIT_BYTES, b'1')
     assert tree.attributes('Thumbs.db').size_bytes == 0
 
 

@@ -219,7 +219,7 @@ def test_one_of_each_directory_is_asked_for_alone(tree: RemoteTree) -> None:
 
 def test_what_is_set_on_a_file_under_change_goes_with_its_commit(tree: RemoteTree) -> None:
     file = tree.create('f')
-    file.write(0, b'content', kill_suidgid=False)
+    file.write(0, b'content')
     tree.setxattr('f', 'user.colour', b'red')
     tree.setxattr('f', 'user.taste', b'sweet')
     tree.removexattr('f', 'user.taste')
@@ -236,7 +236,7 @@ def test_a_file_that_is_written_over_keeps_its_attributes(tree: RemoteTree) -> N
     for flags in (os.O_WRONLY, os.O_WRONLY | os.O_TRUNC):
         file = tree.open('f', flags)
         file.inode.files.append(file)
-        file.write(0, b'other', kill_suidgid=False)
+        file.write(0, b'other')
         tree.close(file)
         assert stored(tree, 'f') == {'colour': 'red'}
         assert tree.listxattr('f') == ['user.colour']
@@ -244,11 +244,11 @@ def test_a_file_that_is_written_over_keeps_its_attributes(tree: RemoteTree) -> N
 
 def test_what_is_set_between_two_commits_of_an_open_file_stays(tree: RemoteTree) -> None:
     file = tree.create('f')
-    file.write(0, b'content', kill_suidgid=False)
+    file.write(0, b'content')
     file.flush()
     tree.setxattr('f', 'user.colour', b'red')
     assert stored(tree, 'f') == {'colour': 'red'}
-    file.write(0, b'CONTENT', kill_suidgid=False)
+    file.write(0, b'CONTENT')
     tree.close(file)
     assert stored(tree, 'f') == {'colour': 'red'}
     assert tree.remote.content('f') == b'CONTENT'
@@ -271,7 +271,7 @@ def test_a_file_is_clean_dirty_uploading_and_clean_again(tree: RemoteTree) -> No
     put(tree, 'd/g')
     assert tree.getxattr('d/g', 'user.genro.state') == b'clean'
     file = tree.create('d/f')
-    file.write(0, b'content', kill_suidgid=False)
+    file.write(0, b'content')
     assert tree.getxattr('d/f', 'user.genro.state') == b'dirty'
     assert tree.getxattr('d', 'user.genro.state') == b'dirty'
     assert tree.getxattr('d/g', 'user.genro.state') == b'clean'
@@ -299,7 +299,7 @@ def test_a_file_whose_close_failed_is_in_error_until_it_is_retried(tree: RemoteT
     tree.remote.backend.fail_always('put', StorageUnavailableError('gone'))
     file = tree.open('f', os.O_WRONLY)
     file.inode.files.append(file)
-    file.write(0, b'new', kill_suidgid=False)
+    file.write(0, b'new')
     with pytest.raises(StorageUnavailableError):
         file.flush()
     assert tree.getxattr('f', 'user.genro.state') == b'error'
@@ -327,7 +327,7 @@ def test_bytes_that_are_here_are_counted(tree: RemoteTree) -> None:
     assert tree.getxattr('empty', 'user.genro.cached') == b'0'
     tree.write('new', b'12345')
     file = tree.create('newer')
-    file.write(0, b'12345', kill_suidgid=False)
+    file.write(0, b'12345')
     assert tree.getxattr('newer', 'user.genro.cached') == b'5'
     with refused(errno.ENODATA):
         tree.getxattr('d', 'user.genro.cached')

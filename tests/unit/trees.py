@@ -76,7 +76,7 @@ class RemoteTree:
     def write(self, path: str, data: bytes) -> None:
         """Make a file with a content."""
         file = self.create(path)
-        file.write(0, data, kill_suidgid=False)
+        file.write(0, data)
         self.close(file)
 
     def read(self, path: str) -> bytes:
