@@ -195,7 +195,12 @@ class Parser:
         own = {key: value for key, value in mapping.items() if key != 'type'}
         key = 'type' if 'type' in mapping else TYPE_ALIAS
         if key not in mapping:
-            self._problems.add(where, f"key 'type' is missing; {one_of(TYPES)}", way)
+            misspelt = _misspelt('type', mapping)
+            if misspelt is not None:
+                text = f"unknown key {masking.shown(misspelt)}; did you mean 'type'?"
+                self._problems.add(where, text, (*way, misspelt), key=True)
+            else:
+                self._problems.add(where, f"key 'type' is missing; {one_of(TYPES)}", way)
             return None, own
         try:
             value = self._interpolated(mapping[key])
@@ -261,6 +266,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
     # A long word costs difflib seconds and is no misspelling.
     matches = difflib.get_close_matches(word.lower(), known, n=1) if len(word) < 64 else []
     return f'did you mean {matches[0]!r}?' if matches else one_of(known)
+
+
+def _misspelt(word: str, given: Iterable[str]) -> str | None:
+    """What somebody wrote who meant a word, if anything."""
+    import difflib
+
+    matches = difflib.get_close_matches(word, [each for each in given if len(each) < 64], n=1)
+    return matches[0] if matches else None
 
 
 def one_of(known: Iterable[str]) -> str:

@@ -35,6 +35,7 @@ AN_UMASK = "expected an octal umask such as '022'"
             {'name': 'm'},
             "a list: mount 'm': key 'type' is missing; expected one of azure, fsspec, gcs, local, memory, s3",
         ),
+        ({'name': 'm', 'tpye': 'local'}, "a list: mount 'm': unknown key 'tpye'; did you mean 'type'?"),
         (
             {'name': 'm', 'type': 7},
             "a list: mount 'm': unknown type 7; expected one of azure, fsspec, gcs, local, memory, s3",
