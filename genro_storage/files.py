@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Literal, Self, cast
 
-from genro_storage.errors import StorageIOError, StorageUnsupportedError
+from genro_storage.errors import StorageError, StorageIOError, StorageUnsupportedError
 from genro_storage.reading.reader import Reader
 from genro_storage.writing.writer import Writer
 
@@ -143,7 +143,9 @@ class _RawWriter(_RawFile):
             self._writer.abort()
         elif self._failure is not None:
             self._writer.abort()
-            raise StorageIOError('nothing is published, because a write before failed') from self._failure
+            # Of the same kind: whoever asks for a conflict at close finds it there.
+            kind = type(self._failure) if isinstance(self._failure, StorageError) else StorageIOError
+            raise kind(f'nothing is published, because a write before failed: {self._failure}') from self._failure
         else:
             self._writer.close()
 

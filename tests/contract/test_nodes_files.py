@@ -147,6 +147,16 @@ class TestOpening:
                 other.write_bytes(b'theirs')
             assert (mounts.again(kind) / 'f').read_bytes() == b'theirs'
 
+    def test_such_a_change_is_a_conflict_also_where_a_write_finds_it_while_the_file_is_closed(
+        self, mounts: Mounts, root: StorageNode, kind: str
+    ) -> None:
+        for mode in ('a', 'r+'):
+            (root / 'f').write_bytes(b'old')
+            with pytest.raises(StorageConflictError), (root / 'f').open(mode) as file:  # noqa: PT012 - all of it is what fails
+                file.write('!')
+                (mounts.again(kind) / 'f').write_bytes(b'theirs')
+            assert (mounts.again(kind) / 'f').read_bytes() == b'theirs'
+
     def test_a_file_that_appears_meanwhile_is_not_appended_over(
         self, mounts: Mounts, root: StorageNode, kind: str
     ) -> None:
