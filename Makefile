@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 MOUNTPOINT ?= $(HOME)/storage
 
 .DEFAULT_GOAL := help
-.PHONY: help mount umount test test-full check format bench dist clean
+.PHONY: help mount umount test test-full check format bench docs dist clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -39,14 +39,22 @@ bench: $(VENV)/.dev ## Measure against peers, alternating in one run
 	@$(BIN)/python -m tests.bench.reads --docs docs
 	@$(BIN)/python -m tests.bench.writes --docs docs
 
+docs: $(VENV)/.docs ## Build the site of the documentation into site/, strictly
+	@$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going docs site
+	@echo 'Built: site/index.html'
+
 dist: $(VENV)/.dev ## Build the wheel and the source distribution into dist/
 	@$(BIN)/python -m build --no-isolation
 
 clean: ## Remove the virtual environment and what was built
-	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) dist build site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/.run: pyproject.toml scripts/setup
 	@scripts/setup '$(PYTHON)' $(VENV) s3 mount
+	@touch $@
+
+$(VENV)/.docs: pyproject.toml scripts/setup
+	@scripts/setup '$(PYTHON)' $(VENV) docs docs
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml scripts/setup

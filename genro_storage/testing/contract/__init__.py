@@ -1,4 +1,4 @@
-"""What every Backend must do: a suite of tests to be inherited with a ``backend`` fixture.
+"""What every Backend must do: a suite of tests to be inherited with a ``backend`` fixture::
 
     class TestMyBackend(BackendContract):
         @pytest.fixture
