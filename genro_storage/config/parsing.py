@@ -194,13 +194,12 @@ class Parser:
         """The struct for a mapping, and the mapping without the keys that say so."""
         own = {key: value for key, value in mapping.items() if key != 'type'}
         key = 'type' if 'type' in mapping else TYPE_ALIAS
+        if key not in mapping and (misspelt := _misspelt('type', mapping)) is not None:
+            text = f"unknown key {masking.shown(misspelt)}; did you mean 'type'?"
+            self._problems.add(where, text, (*way, misspelt), key=True)
+            return None, own
         if key not in mapping:
-            misspelt = _misspelt('type', mapping)
-            if misspelt is not None:
-                text = f"unknown key {masking.shown(misspelt)}; did you mean 'type'?"
-                self._problems.add(where, text, (*way, misspelt), key=True)
-            else:
-                self._problems.add(where, f"key 'type' is missing; {one_of(TYPES)}", way)
+            self._problems.add(where, f"key 'type' is missing; {one_of(TYPES)}", way)
             return None, own
         try:
             value = self._interpolated(mapping[key])

@@ -28,6 +28,7 @@ AN_UMASK = "expected an octal umask such as '022'"
     ('mount', 'line'),
     [
         ({**S3, 'buket': 'x'}, "a list: mount 'uploads': unknown key 'buket'; did you mean 'bucket'?"),
+        ({'name': 'm', 'tpye': 'local'}, "a list: mount 'm': unknown key 'tpye'; did you mean 'type'?"),
         ({**S3, 'type': 's33'}, "a list: mount 'uploads': unknown type 's33'; did you mean 's3'?"),
         ({**S3, 'type': 'S3'}, "a list: mount 'uploads': unknown type 'S3'; did you mean 's3'?"),
         ({'name': 'm', 'type': 'loacl'}, "a list: mount 'm': unknown type 'loacl'; did you mean 'local'?"),
@@ -35,7 +36,6 @@ AN_UMASK = "expected an octal umask such as '022'"
             {'name': 'm'},
             "a list: mount 'm': key 'type' is missing; expected one of azure, fsspec, gcs, local, memory, s3",
         ),
-        ({'name': 'm', 'tpye': 'local'}, "a list: mount 'm': unknown key 'tpye'; did you mean 'type'?"),
         (
             {'name': 'm', 'type': 7},
             "a list: mount 'm': unknown type 7; expected one of azure, fsspec, gcs, local, memory, s3",
