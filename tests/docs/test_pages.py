@@ -96,6 +96,8 @@ def test_every_block_of_a_page_is_run_or_says_why_not(page: Path) -> None:
 def test_the_examples_of_a_page_do_what_it_says(
     page: Path, home: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if page.parent.name == 'backends' and page.stem not in config.TYPES:
+        pytest.skip(f'there are no mounts of type {page.stem} here')
     blocks = blocks_of(page)
     _provide(''.join(block.text for block in blocks if block.is_run), request, monkeypatch)
     names: dict[str, object] = {'__name__': '__main__'}
