@@ -16,7 +16,6 @@ author = 'the genro-storage contributors'
 html_show_copyright = False
 language = 'en'
 exclude_patterns = ['*.py']
-nitpicky = False
 
 extensions = ['myst_parser', 'sphinx.ext.autodoc']
 # As deep as links into pages go; the anchors are those of GitHub.
@@ -26,8 +25,7 @@ autodoc_typehints = 'signature'
 autodoc_typehints_format = 'short'
 python_use_unqualified_type_names = True
 add_module_names = False
-# What docstrings call a default role: `name`.
-default_role = 'code'
+smartquotes = False
 
 html_theme = 'furo'
 html_show_sphinx = False

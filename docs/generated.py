@@ -23,6 +23,7 @@ from genro_storage.config import TYPES, CacheSettings, Definition, descriptions,
 _FOLDER = Path(__file__).parent
 _MARK = re.compile(r'^<!-- (contents|help|keys: (?P<type>\w+)) -->$', re.MULTILINE)
 _COLUMNS = '100'
+_SOURCE = re.compile(r'str \| ~?[\w.]*PathLike\[str\] \| .*\| ~?[\w.]*Untrusted')
 
 #: The pages by the section that they are in. What is in none is in the last.
 _SECTIONS = {
@@ -39,6 +40,7 @@ _SECTIONS = {
 def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect('source-read', _replace)
+    app.connect('autodoc-process-signature', _shorten)
     return {'parallel_read_safe': True}
 
 
@@ -51,6 +53,11 @@ def _replace(_app: object, page: str, source: list[str]) -> None:
     source[0] = _MARK.sub(made, source[0])
     if page == 'decisions/README':
         source[0] += _tree(sorted(each for each in _pages() if each.startswith('decisions/0')))
+
+
+def _shorten(_app: object, _kind: str, _name: str, _object: object, _options: object, *said: str | None) -> Any:
+    """Signatures with the name of a type that is a union of a dozen lines."""
+    return tuple(text and _SOURCE.sub('Source', text) for text in said)
 
 
 # Contents
@@ -84,15 +91,17 @@ def _help() -> str:
     texts = [
         ('genro-mount', _printed(lambda: mounting.mount(['--help']))),
         ('genro-umount', _printed(lambda: mounting.umount(['--help']))),
-        *_of_group(command, 'genro-storage'),
+        *_of(command),
     ]
     return '\n'.join(f'## {name}\n\n```text\n{text}\n```\n' for name, text in texts)
 
 
-def _of_group(group: click.Command, name: str) -> Iterator[tuple[str, str]]:
-    yield name, _printed(lambda: group.main(['--help'], prog_name=name, max_content_width=int(_COLUMNS)))
-    for each, inner in sorted(getattr(group, 'commands', {}).items()):
-        yield from _of_group(inner, f'{name} {each}')
+def _of(inner: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    """The name and the help of a command, and of those in it, each asked for as people do."""
+    settings = {'prog_name': 'genro-storage', 'max_content_width': int(_COLUMNS)}
+    yield ' '.join(['genro-storage', *words]), _printed(lambda: command.main([*words, '--help'], **settings))
+    for word, each in sorted(getattr(inner, 'commands', {}).items()):
+        yield from _of(each, (*words, word))
 
 
 def _printed(show_help: Callable[[], object]) -> str:

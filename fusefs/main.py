@@ -33,6 +33,13 @@ Without -c the configuration is $GENRO_STORAGE_CONFIG, ./storage.yaml, ~/.config
 /etc/genro-storage/storage.yaml, the first that is there.
 """
 
+_UMOUNT_EXAMPLES = """\
+example:
+  genro-umount ~/storage
+
+Exit code: 0 if it is unmounted and all is uploaded; 1 if it is not, or something is left, with what and why.
+"""
+
 #: How long genro-umount waits for the daemon to commit what is open.
 DRAIN_TIMEOUT_S = 330.0
 #: A mount whose daemon hangs does not answer; then it is unmounted without waiting for that daemon.
@@ -75,9 +82,12 @@ def mount(arguments: Sequence[str] | None = None) -> int:
 def umount(arguments: Sequence[str] | None = None) -> int:
     """The command genro-umount."""
     parser = argparse.ArgumentParser(
-        prog='genro-umount', description='Commit what is open in a tree that genro-mount mounted, and unmount it.'
+        prog='genro-umount',
+        description='Commit what is open in a tree that genro-mount mounted, upload what waits, and unmount it.',
+        epilog=_UMOUNT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('mountpoint', help='the directory')
+    parser.add_argument('mountpoint', metavar='MOUNTPOINT', help='the directory')
     mountpoint = os.path.abspath(parser.parse_args(arguments).mountpoint)
     process, destinations = _daemon_of(mountpoint)
     try:
