@@ -1,9 +1,8 @@
 """A volume as a subtree: operations on inodes become calls with paths.
 
-Owns what a remote backend cannot hold and harmless programs want: modes, owners and times that are set here are kept
-for the life of the inode. Owns too that all open files of one inode show the same content: the kernel's page cache and
-its idea of the size belong to the inode, so a name that leads to another version, or is opened to write while a version
-is being read, gets a new inode. Threads: as the volume; what is kept with an inode is replaced as a whole.
+Owns that all open files of one inode show the same content: the kernel's page cache and its idea of the size belong to
+the inode, so a name that leads to another version, or is opened to write while a version is being read, gets a new
+inode. What stat(2) shows of them is VolumeAttributes'. Threads: as the volume.
 """
 
 import errno
@@ -17,16 +16,16 @@ import msgspec
 from fusefs import attrs, ops
 from fusefs.handles import Item, OpenDirectory, OpenFile
 from fusefs.inodes import Inode, InodeTable
-from fusefs.trees import volume_modes
 from fusefs.trees.base import Tree, refuse
+from fusefs.trees.kept import keep_modes, kept_of
 from fusefs.trees.litter import Litter
 from fusefs.trees.local_file import has_direct_io
-from fusefs.trees.volume_file import VolumeFile, forget_mtime, keep_modes, kept_of, shows_another
+from fusefs.trees.volume_attributes import VolumeAttributes
+from fusefs.trees.volume_file import VolumeFile, shows_another
 from fusefs.trees.volume_xattrs import VolumeXattrs
 from genro_storage import paths
-from genro_storage.cache.entries import Known
-from genro_storage.config import Permissions, Posix
-from genro_storage.entry import Attributes, Entry, Kind
+from genro_storage.config import Permissions
+from genro_storage.entry import Entry, Kind
 from genro_storage.errors import StorageNotFoundError, StorageReadOnlyError, StorageUnavailableError
 from genro_storage.volume import Volume
 from genro_storage.writing.writer import Writer
@@ -46,11 +45,8 @@ class VolumeTree(Tree):
         self.instant = volume.backend.capabilities.instant
         self._volume = volume
         self._inodes = inodes
-        self._owner = attrs.Ownership.of(volume.definition)
-        self._started_ns = started_ns
+        self._attributes = VolumeAttributes(volume, inodes, started_ns)
         self._cache_has_direct_io: bool | None = None  # nobody has asked yet
-        self._root = Entry('', Kind.DIRECTORY)
-        self._is_strict = volume.definition.posix is Posix.STRICT
         self._litter = Litter(volume, inodes)
         self._xattrs = VolumeXattrs(volume)
 
@@ -70,21 +66,7 @@ class VolumeTree(Tree):
         return reply
 
     def attributes(self, inode: Inode, file: OpenFile | None) -> ops.AttributesReply:
-        names = self._inodes.names(inode)
-        path = '/'.join(names or ())
-        if not path and names is not None:
-            # The mount's own directory is there whatever the backend says: asking would make ls wait for it.
-            return ops.AttributesReply(self._attributes(inode, path, self._root), 0.0)
-        known = self._volume.find(path) if names is not None else Known(None, 0.0)
-        if known.entry is None or shows_another(inode, known.entry):
-            opened = self._attributes_of_open(inode)
-            if opened is not None:
-                return ops.AttributesReply(opened, 0.0)
-        if names is None:
-            refuse(errno.ESTALE)  # another inode has come to its name, or nothing: the kernel looks
-        if known.entry is None:
-            raise StorageNotFoundError(f'{self._volume.name}:{path} has gone')
-        return ops.AttributesReply(self._attributes(inode, path, known.entry), known.remaining_s)
+        return self._attributes.of(inode)
 
     def admit(self, pid: int) -> None:
         self._litter.admit(pid)
@@ -136,41 +118,15 @@ class VolumeTree(Tree):
     def set_attributes(self, inode: Inode, file: OpenFile | None, request: ops.Setattr) -> ops.AttributesReply:
         if self._volume.definition.permissions is Permissions.READONLY:
             raise StorageReadOnlyError(f'{self._volume.name} is readonly')
-        changes = Attributes()
-        if self._volume.keeps_attributes or self._is_strict:
-            shown = self.attributes(inode, file).attributes
-            changes = volume_modes.changes_of(request, shown, self._volume.clock.time_ns())
-            if self._is_strict:
-                self._refuse_unkept(changes, shown)
-            if request.names_nothing and request.uid not in {0, shown.uid}:
-                return self.attributes(inode, file)
-        if request.size_bytes is not None:
-            self._truncate(inode, file, request.size_bytes)
-            forget_mtime(inode)
-        if request.mtime_ns is not None and inode.state is not None:
-            inode.state = msgspec.structs.replace(kept_of(inode), entries_ns=None)
-        if self._volume.keeps_attributes and (
-            (changes == Attributes() and not request.names_nothing) or self._keep(inode, changes)
-        ):
-            return self.attributes(inode, file)
-        if request.mtime_ns is not None:
-            self._set_mtime(inode, request.mtime_ns)
-        kept = kept_of(inode)
-        inode.state = msgspec.structs.replace(
-            kept,
-            mode=kept.mode if request.mode is None else stat.S_IMODE(request.mode),
-            uid=kept.uid if request.new_uid is None else request.new_uid,
-            gid=kept.gid if request.new_gid is None else request.new_gid,
-        )
-        return self.attributes(inode, file)
+        return self._attributes.set(inode, request, lambda size_bytes: self._truncate(inode, file, size_bytes))
 
     def make_directory(self, parent: Inode, request: ops.Mkdir) -> ops.EntryReply:
-        attributes = self._of_new(parent, request, stat.S_IFDIR | stat.S_IMODE(request.mode))
+        attributes = self._attributes.of_new(parent, request, stat.S_IFDIR | stat.S_IMODE(request.mode))
         self._volume.make_directory(self._path_below(parent, request.name), attributes)
         reply = self.lookup(parent, request.name)
         if attributes is not None:
             keep_modes(self._inodes.get(reply.nodeid), attributes)
-        self._entries_changed(parent)
+        self._attributes.entries_changed(parent)
         return reply
 
     def symlink(self, parent: Inode, request: ops.Symlink) -> ops.EntryReply:
@@ -191,14 +147,14 @@ class VolumeTree(Tree):
             return
         self._remember(parent, name)
         self._volume.remove_file(self._path_below(parent, name))
-        self._moved(self._inodes.child(parent, name))
+        self._attributes.name_changed(self._inodes.child(parent, name))
         self._inodes.remove(parent, name)
-        self._entries_changed(parent)
+        self._attributes.entries_changed(parent)
 
     def remove_directory(self, parent: Inode, name: str) -> None:
         self._litter.remove_around(self._path_below(parent, name))
         self._inodes.remove(parent, name)
-        self._entries_changed(parent)
+        self._attributes.entries_changed(parent)
 
     def rename(self, parent: Inode, name: str, new_parent: Inode, new_name: str, flags: int) -> None:
         if self._litter.is_noise(name) or self._litter.is_noise(new_name):
@@ -215,10 +171,10 @@ class VolumeTree(Tree):
         self._litter.follow(source, target)
         if source == target:
             return
-        self._moved(self._inodes.child(parent, name))
+        self._attributes.name_changed(self._inodes.child(parent, name))
         self._inodes.rename(parent, name, new_parent, new_name)
-        self._entries_changed(parent)
-        self._entries_changed(new_parent)
+        self._attributes.entries_changed(parent)
+        self._attributes.entries_changed(new_parent)
 
     def open(self, inode: Inode, request: ops.Open) -> OpenFile:
         path = self._path_of_file(inode)
@@ -228,7 +184,7 @@ class VolumeTree(Tree):
             return self._open_to_read(inode, path)
         _refuse_beside_readers(inode)
         if request.flags & os.O_TRUNC and request.uid:
-            self._lose_set_id(inode, request)
+            self._attributes.lose_set_id(inode, request)
         writer = self._volume.open_write(
             path,
             create=False,
@@ -248,7 +204,7 @@ class VolumeTree(Tree):
             exclusive=bool(request.flags & os.O_EXCL),
             truncate=bool(request.flags & os.O_TRUNC),
             append=bool(request.flags & os.O_APPEND),
-            attributes=self._of_new(parent, request, stat.S_IFREG | stat.S_IMODE(request.mode)),
+            attributes=self._attributes.of_new(parent, request, stat.S_IFREG | stat.S_IMODE(request.mode)),
         )
         try:
             entry = self.lookup(parent, request.name)
@@ -256,29 +212,22 @@ class VolumeTree(Tree):
         except BaseException:
             writer.abort()
             raise
-        self._entries_changed(parent)
+        self._attributes.entries_changed(parent)
         return entry, self._written(inode, writer, path)
 
     def lose_set_id(self, file: OpenFile, request: ops.Request) -> None:
-        self._lose_set_id(file.inode, request)
+        self._attributes.lose_set_id(file.inode, request)
 
     def supersede(self, inode: Inode) -> None:
         inode.state = msgspec.structs.replace(kept_of(inode), superseded=True)
 
     # Inside
 
-    def _of_new(self, parent: Inode, request: ops.Request, mode: int, rdev: int | None = None) -> Attributes | None:
-        """What is kept of something new; None where nothing is."""
-        if not self._volume.keeps_attributes:
-            return None
-        above = self.attributes(parent, None).attributes
-        return volume_modes.of_new(request, mode, above, self._volume.clock.time_ns(), rdev)
-
     def _make_file(
         self, parent: Inode, request: ops.Request, name: str, mode: int, content: bytes, rdev: int | None = None
     ) -> ops.EntryReply:
         """Make a file of any type in one step, on the backend at once."""
-        attributes = self._of_new(parent, request, mode, rdev)
+        attributes = self._attributes.of_new(parent, request, mode, rdev)
         if attributes is None and not stat.S_ISREG(mode):
             refuse(errno.EPERM)  # symlink(2), mknod(2): the file system does not support them
         writer = self._volume.replace(self._path_below(parent, name), exclusive=True, attributes=attributes)
@@ -288,64 +237,14 @@ class VolumeTree(Tree):
         except BaseException:
             writer.abort()
             raise
-        self._entries_changed(parent)
+        self._attributes.entries_changed(parent)
         return self.lookup(parent, name)
 
     def _written(self, inode: Inode, writer: Writer, path: str) -> VolumeFile:
         return VolumeFile(inode, writer, self._ino(path), None, self._volume.clock)
 
-    def _entries_changed(self, directory: Inode) -> None:
-        """A name in a directory came or went: no store notes when, so that it is kept here."""
-        now_ns = self._volume.clock.time_ns()
-        directory.state = msgspec.structs.replace(kept_of(directory), changed_ns=now_ns, entries_ns=now_ns)
-
-    def _moved(self, inode: Inode | None) -> None:
-        if inode is not None:
-            inode.state = msgspec.structs.replace(kept_of(inode), changed_ns=self._volume.clock.time_ns())
-
     def _remember(self, parent: Inode, name: str) -> None:
-        """Who has a file open that is about to lose its name still sees its mode and owner."""
-        inode = self._inodes.child(parent, name)
-        if inode is None or not inode.files or not self._volume.keeps_attributes:
-            return
-        entry = self._volume.find(self._path_below(parent, name), timed=False).entry
-        if entry is not None and entry.attributes is not None:
-            keep_modes(inode, entry.attributes)
-
-    def _lose_set_id(self, inode: Inode, request: ops.Request) -> None:
-        path = '/'.join(self._inodes.names(inode) or ()) if self._volume.keeps_attributes else ''
-        entry = self._volume.find(path, timed=False).entry if path else None
-        if entry is None or entry.attributes is None or not entry.attributes.mode:
-            return
-        gid = self._owner.gid if entry.attributes.gid is None else entry.attributes.gid
-        mode = volume_modes.without_set_id(entry.attributes.mode, gid, request)
-        if mode is not None:
-            self._volume.set_attributes(path, Attributes(mode=mode))
-
-    def _keep(self, inode: Inode, changes: Attributes) -> bool:
-        """Have the volume keep what was set; False of what has no name any more, or is its root."""
-        path = '/'.join(self._inodes.names(inode) or ())
-        if not path:
-            return False
-        before = self._volume.stat(path)
-        self._volume.set_attributes(path, changes)
-        if before.is_directory:
-            keep_modes(inode, changes)  # a server may forget those of a marker
-            return True
-        after = self._volume.find(path, timed=False).entry
-        for file in list(inode.files):
-            if after is not None and isinstance(file, VolumeFile):
-                file.rebase(before.version, after.version)
-        return True
-
-    @staticmethod
-    def _refuse_unkept(changes: Attributes, shown: ops.Attributes) -> None:
-        """Only what is kept, or is so already, may be set."""
-        same = changes.mode in {None, shown.mode} and changes.uid in {None, shown.uid}
-        if not same or changes.gid not in {None, shown.gid}:
-            refuse(errno.EOPNOTSUPP)
-        if changes.atime_ns is not None and changes.mtime_ns is None:
-            refuse(errno.EOPNOTSUPP)
+        self._attributes.remember(self._inodes.child(parent, name), self._path_below(parent, name))
 
     def _open_to_read(self, inode: Inode, path: str) -> VolumeFile:
         entry, reader = self._volume.open_told(path)
@@ -415,7 +314,7 @@ class VolumeTree(Tree):
         if held is not None and not kept_of(held).superseded and not shows_another(held, entry):
             held = None
         inode = self._inodes.enter(parent, name, self, None, instead_of=held)
-        return ops.EntryReply(inode.nodeid, self._attributes(inode, path, entry), remaining_s, remaining_s)
+        return ops.EntryReply(inode.nodeid, self._attributes.of_entry(inode, path, entry), remaining_s, remaining_s)
 
     def _items(self, inode: Inode) -> Sequence[Item]:
         path = self._path(inode)
@@ -452,46 +351,6 @@ class VolumeTree(Tree):
             for name, entry in by_name.items()
         ] + self._litter.items(inode, path)
 
-    def _attributes(self, inode: Inode, path: str, entry: Entry) -> ops.Attributes:
-        attributes = attrs.of_entry(entry, self._ino(path), self._owner, self._started_ns)
-        if inode.pages is not None and inode.pages != entry.version:
-            inode.pages = None  # another size cuts them off, and what is told of next may be the old size again
-        inode.told_bytes = entry.size_bytes if entry.version is not None else None
-        if inode.state is not None:
-            self._apply_kept(inode, entry, attributes)
-        return attributes
-
-    def _attributes_of_open(self, inode: Inode) -> ops.Attributes | None:
-        """A file that has lost its name, or whose name leads to another by now, is what those see who have it open."""
-        for file in list(inode.files):
-            if isinstance(file, VolumeFile):
-                attributes = attrs.of_entry(file.entry, file.ino, self._owner, self._started_ns)
-                attributes.nlink = 0
-                self._apply_kept(inode, file.entry, attributes)
-                return attributes
-        return None
-
-    def _apply_kept(self, inode: Inode, entry: Entry, attributes: ops.Attributes) -> None:
-        kept = kept_of(inode)
-        if kept.mtime_ns is not None and entry.version is not None and kept.version != entry.version:
-            # Set while the file was under change: it belongs to what that became. Otherwise somebody else changed it.
-            first = kept.version is None
-            kept = msgspec.structs.replace(
-                kept, version=entry.version if first else None, mtime_ns=kept.mtime_ns if first else None
-            )
-            inode.state = kept
-        stored = entry.attributes or Attributes()
-        if kept.mode is not None and stored.mode is None:
-            attributes.mode = stat.S_IFMT(attributes.mode) | kept.mode
-        if kept.uid is not None and stored.uid is None:
-            attributes.uid = kept.uid
-        if kept.gid is not None and stored.gid is None:
-            attributes.gid = kept.gid
-        if kept.mtime_ns is not None and stored.mtime_ns is None:
-            attributes.mtime_ns = kept.mtime_ns
-        attributes.mtime_ns = max(attributes.mtime_ns, kept.entries_ns or attributes.mtime_ns)
-        attributes.ctime_ns = max(attributes.ctime_ns, kept.changed_ns or attributes.ctime_ns)
-
     def _truncate(self, inode: Inode, file: OpenFile | None, size_bytes: int) -> None:
         if isinstance(file, VolumeFile) and file.is_writer:
             file.truncate(size_bytes)
@@ -508,17 +367,6 @@ class VolumeTree(Tree):
         except BaseException:
             writer.abort()
             raise
-
-    def _set_mtime(self, inode: Inode, mtime_ns: int) -> None:
-        mtime_ns = self._volume.clock.time_ns() if mtime_ns == ops.NOW else mtime_ns
-        names = self._inodes.names(inode)
-        path = '/'.join(names or ())
-        if names is None or not path or not self._volume.set_mtime(path, mtime_ns):
-            if self._is_strict:
-                refuse(errno.EOPNOTSUPP)
-            entry = self._volume.find(path).entry if path else None
-            version = entry.version if entry is not None else None
-            inode.state = msgspec.structs.replace(kept_of(inode), mtime_ns=mtime_ns, version=version)
 
 
 def _type_of(entry: Entry) -> int:

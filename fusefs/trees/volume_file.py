@@ -1,44 +1,24 @@
 """An open file of a volume: a reader or a writer, as the kernel sees it.
 
-Owns what of an open file the tree must know: which version it shows, and what was set on its inode that no backend
-holds. Threads: as readers and writers; what is kept with an inode is replaced as a whole.
+Owns what of an open file the tree must know: which version it shows. Threads: as readers and writers.
 """
 
 import errno
 import os
-import stat
 from collections.abc import Callable
-
-import msgspec
 
 from fusefs import ops
 from fusefs.handles import OpenFile
 from fusefs.inodes import Inode
 from fusefs.trees.base import refuse, seek_in_data
-from genro_storage.entry import Attributes, Entry, Kind, Version
+from fusefs.trees.kept import forget_mtime
+from genro_storage.entry import Entry, Kind, Version
 from genro_storage.reading.reader import BlockReader, Reader
 from genro_storage.runtime import Clock, about_to_block
 from genro_storage.writing.writer import StagedReader, Writer
 
 #: Copying so much into a memory mount takes 5 ms; a thread that reads /dev/fuse is away no longer than that.
 SOON_COMMITTED_BYTES = 16 << 20
-
-
-class Kept(msgspec.Struct, frozen=True):
-    """Attributes that were set on an inode and that the backend cannot hold; None where it was not set."""
-
-    mode: int | None = None
-    uid: int | None = None
-    gid: int | None = None
-    mtime_ns: int | None = None
-    #: The version that mtime_ns belongs to; None while it is under change.
-    version: Version | None = None
-    #: When it was last renamed or lost its name, or names in it came and went.
-    changed_ns: int | None = None
-    #: When names in a directory last came and went.
-    entries_ns: int | None = None
-    #: The next lookup of the name is to find a new inode.
-    superseded: bool = False
 
 
 class VolumeFile:
@@ -177,29 +157,6 @@ class VolumeFile:
         if not isinstance(self._handle, Writer):
             refuse(errno.EBADF)
         return self._handle
-
-
-def kept_of(inode: Inode) -> Kept:
-    """What is kept with an inode."""
-    return inode.state if isinstance(inode.state, Kept) else Kept()
-
-
-def keep_modes(inode: Inode, attributes: Attributes) -> None:
-    """Keep with an inode what may be lost on its way: it is shown where nothing is stored."""
-    kept = kept_of(inode)
-    inode.state = msgspec.structs.replace(
-        kept,
-        mode=kept.mode if attributes.mode is None else stat.S_IMODE(attributes.mode),
-        uid=kept.uid if attributes.uid is None else attributes.uid,
-        gid=kept.gid if attributes.gid is None else attributes.gid,
-        mtime_ns=kept.mtime_ns if attributes.mtime_ns is None else attributes.mtime_ns,
-    )
-
-
-def forget_mtime(inode: Inode) -> None:
-    """New content has a new time."""
-    if inode.state is not None:
-        inode.state = msgspec.structs.replace(kept_of(inode), mtime_ns=None, version=None)
 
 
 def shows_another(inode: Inode, entry: Entry) -> bool:
