@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from genro_storage import paths
-from genro_storage.backends.base import ABSENT, Backend, Expected, HoldsBack, OpensDescriptors, Prepares
+from genro_storage.backends.base import ABSENT, Backend, HoldsBack, OpensDescriptors, Prepares
 from genro_storage.cache.blocks import BlockCache
 from genro_storage.cache.entries import EntryCache, Known
 from genro_storage.config import Definition, Permissions
@@ -23,7 +23,6 @@ from genro_storage.errors import (
     StorageConflictError,
     StorageError,
     StorageExistsError,
-    StorageIsADirectoryError,
     StorageNotADirectoryError,
     StorageNotFoundError,
     StoragePathError,
@@ -32,6 +31,7 @@ from genro_storage.errors import (
     StorageUnsupportedError,
 )
 from genro_storage.lookups import Lookups
+from genro_storage.opening import Opener
 from genro_storage.reading.fetcher import Fetcher, File
 from genro_storage.reading.neighbours import Neighbours
 from genro_storage.reading.reader import (
@@ -46,7 +46,6 @@ from genro_storage.runtime import Clock, WorkerPool
 from genro_storage.writing.changes import Changes
 from genro_storage.writing.journal import Journal
 from genro_storage.writing.origins import path_for
-from genro_storage.writing.staging import StagedFile
 from genro_storage.writing.state import State
 from genro_storage.writing.writer import Writer
 
@@ -84,7 +83,6 @@ class Volume:
         self._fetcher = Fetcher(backend, cache, self._fetchers, definition.timeout_s)
         self._entries = EntryCache(definition.ttl_s, clock)
         self._neighbours = Neighbours(self._fetcher, self._entries)
-        self._staging = staging
         self.clock = clock
         self._changes = Changes(
             definition,
@@ -110,6 +108,7 @@ class Volume:
             self._neighbours,
             self.adopt,
         )
+        self._opener = Opener(definition.name, backend, self._lookups, self._changes, staging, clock, self._reader)
 
     def __repr__(self) -> str:
         return f'Volume({self.name!r}, {self.backend.destination!r})'
@@ -247,32 +246,9 @@ class Volume:
         Raises StorageNotFoundError (not create), StorageExistsError (exclusive), StorageIsADirectoryError.
         """
         self.require(Permissions.READWRITE, path)
-        self.adopt()
-        shared = self._files.join(path)
-        if shared is None:
-            staged = self._stage(path, create=create, exclusive=exclusive, truncate=truncate, attributes=attributes)
-            shared = self._files.add(staged)
-            if shared is not staged:
-                staged.close()
-        elif exclusive:
-            self._commits.release(shared)
-            raise StorageExistsError(f'{self.name}:{path} exists')
-        writer = Writer(
-            shared,
-            append=append,
-            flush=self._commits.flush,
-            sync=self._commits.commit,
-            release=self._commits.release,
-            lend=self._commits.lend,
-            borrow=self._commits.borrow,
+        return self._opener.open_shared(
+            path, create=create, exclusive=exclusive, truncate=truncate, append=append, attributes=attributes
         )
-        if truncate and writer.size_bytes:
-            try:
-                writer.truncate(0)
-            except BaseException:
-                writer.abort()
-                raise
-        return writer
 
     def replace(self, path: str, *, exclusive: bool = False, attributes: Attributes | None = None) -> Writer:
         """Open a file to write anew in private: nobody sees anything of it before close().
@@ -281,10 +257,7 @@ class Volume:
         Raises StorageExistsError (exclusive; at close too), StorageIsADirectoryError.
         """
         self.require(Permissions.READWRITE, path)
-        if exclusive and self.find(path).entry is not None:
-            raise StorageExistsError(f'{self.name}:{path} exists')
-        there = self._lookups.file_or_nothing(path)
-        return self._write_privately(path, None, ABSENT if exclusive else None, there, attributes)
+        return self._opener.open_anew(path, exclusive=exclusive, attributes=attributes)
 
     def change(self, path: str, *, create: bool) -> Writer:
         """Likewise, beginning with what is there, which must still be so at close: else StorageConflictError.
@@ -292,17 +265,7 @@ class Volume:
         Raises StorageNotFoundError (not create), StorageIsADirectoryError.
         """
         self.require(Permissions.READWRITE, path)
-        self.adopt()
-        staged = self._files.find(path)
-        if staged is not None:
-            self._commits.commit(staged)
-        # Anew: to begin with what somebody else has replaced would only end in a conflict.
-        entry = self._lookups.ask_anew(path).entry
-        if entry is None and not create:
-            raise StorageNotFoundError(f'{self.name}:{path}: nothing is there')
-        if entry is not None and entry.is_directory:
-            raise StorageIsADirectoryError(f'{self.name}:{path} is a directory')
-        return self._write_privately(path, entry, ABSENT if entry is None else entry.version, entry)
+        return self._opener.open_to_change(path, create=create)
 
     def sync(self, path: str) -> None:
         """Have everything committed that waits at or below a path. Raises the first failure once all were tried."""
@@ -510,62 +473,6 @@ class Volume:
             return self._descriptions.of_staged(reader.staged), reader
         entry = self._lookups.file(path)
         return entry, self._reader(path, entry)
-
-    def _stage(
-        self, path: str, *, create: bool, exclusive: bool, truncate: bool, attributes: Attributes | None
-    ) -> StagedFile:
-        entry = self.find(path).entry
-        if entry is not None and not self.backend.capabilities.instant:
-            # What somebody else has replaced within the TTL is nothing to begin with: its commit would be refused.
-            entry = self._lookups.ask_anew(path).entry
-        if entry is None and not create:
-            raise StorageNotFoundError(f'{self.name}:{path}: nothing is there')
-        if entry is not None and exclusive:
-            raise StorageExistsError(f'{self.name}:{path} exists')
-        if entry is not None and entry.is_directory:
-            raise StorageIsADirectoryError(f'{self.name}:{path} is a directory')
-        self._lookups.refuse_other(path, entry)
-        expected = ABSENT if entry is None else entry.version
-        staged = self._staged(path, None if truncate else entry, expected, self._descriptions.of_new(attributes, entry))
-        if exclusive:
-            try:
-                self._commits.commit(staged, keep_conflict=False)
-            except BaseException:
-                staged.close()
-                raise
-        return staged
-
-    def _staged(
-        self, path: str, based_on: Entry | None, expected: Expected, metadata: Mapping[str, str] | None
-    ) -> StagedFile:
-        base = None if based_on is None else self._reader(path, based_on)
-        mtime_ns = None if based_on is None else based_on.modified_ns
-        staged = StagedFile(path, self._staging, self.clock, expected, base, mtime_ns)
-        staged.metadata, staged.stored_times = metadata, self._descriptions.stored_times
-        if based_on is not None:
-            return staged
-        staged.touch()
-        self._commits.watch(staged)
-        return staged
-
-    def _write_privately(
-        self,
-        path: str,
-        based_on: Entry | None,
-        expected: Expected,
-        there: Entry | None,
-        attributes: Attributes | None = None,
-    ) -> Writer:
-        self._lookups.refuse_other(path, there)
-        return Writer(
-            self._staged(path, based_on, expected, self._descriptions.of_new(attributes, there)),
-            append=False,
-            flush=self._commits.flush_private,
-            sync=self._commits.flush_private,
-            release=self._commits.release_private,
-            lend=self._commits.lend,
-            borrow=self._commits.borrow,
-        )
 
     @contextmanager
     def _doubting(self, path: str) -> Iterator[None]:
