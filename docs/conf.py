@@ -1,6 +1,7 @@
 """Sphinx makes the site of these pages: make docs. Neither making nor reading it asks anybody on the network.
 
-The pages are Markdown that is read in the repository too: links between them are links to files.
+The pages are Markdown that is read in the repository too: links between them are links to files. Not MkDocs, whose
+usual theme ends in 2027 and whose successor runs no code of ours for pages.
 """
 
 import sys

@@ -31,7 +31,12 @@ _SECTIONS = {
         *('quickstart', 'installation', 'configuration', 'python', 'mounting', 'durability', 'cookbook'),
         'troubleshooting',
     ),
-    'Backends': ('backends', *(f'backends/{name}' for name in ('local', 'memory', 's3', 'gcs', 'azure')), 'backends/*'),
+    'Backends': (
+        'backends',
+        *(f'backends/{name}' for name in ('local', 'memory', 's3', 'gcs', 'azure')),
+        'backends/*',
+        'plugins',
+    ),
     'Reference': ('api', 'commands', 'semantics', 'glossary'),
     'Inside': ('architecture', 'concurrency', 'decisions/README', 'benchmarks'),
 }

@@ -44,14 +44,14 @@ def buckets(s3_server: S3Server) -> S3Server:
     return s3_server
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def gcs_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with running_gcs_server(tmp_path_factory.mktemp('gcs')) as server:
         server.request('POST', '/storage/v1/b', json.dumps({'name': 'my-lake'}).encode())
         yield server.endpoint_url
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def azure_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with running_azure_server(tmp_path_factory.mktemp('azure')) as server:
         server.client.create_container('my-archive')

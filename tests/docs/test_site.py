@@ -3,12 +3,13 @@
 import re
 import subprocess
 import sys
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from genro_storage.config import TYPES, Definition, keys
+from genro_storage.config import TYPES, Definition, Privilege, keys
 from tests.machine import lacks
 
 ROOT = Path(__file__).parents[2]
@@ -70,5 +71,13 @@ def test_every_type_of_mount_has_its_page_and_every_common_key_is_explained() ->
     folder = ROOT / 'docs' / 'backends'
     assert [name for name in TYPES if f'<!-- keys: {name} -->' not in (folder / f'{name}.md').read_text()] == []
     text = (ROOT / 'docs' / 'configuration.md').read_text()
-    told = set(keys.fields_of(Definition)) - {'name', 'ttl', 'timeout'}
-    assert [key for key in told if f'`{key}`' not in text] == []
+    assert [key for key in keys.fields_of(Definition) if key != 'name' and f'`{key}`' not in text] == []
+    assert [each.value for each in Privilege if f'| `{each.value}` |' not in text] == []
+
+
+def test_every_extra_is_in_the_table_of_the_installation() -> None:
+    extras = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['optional-dependencies']
+    text = (ROOT / 'docs' / 'installation.md').read_text()
+    # Those that install nothing are names for completeness, and those of developers are make's.
+    wanted = {name for name, packages in extras.items() if packages} - {'test', 'bench', 'dev', 'docs'}
+    assert [name for name in wanted if f'| `{name}` |' not in text] == []
