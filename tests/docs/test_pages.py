@@ -9,6 +9,8 @@ import contextlib
 import io
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from genro_storage import StorageManager, config
 from tests.azure_server import running_azure_server
 from tests.docs.blocks import MARKS, RUN, SHOWN, Block, Command, blocks_of, commands_of, is_said
 from tests.gcs_server import running_gcs_server
+from tests.machine import lacks
 from tests.mount.mounted import UMOUNT, mounted_below, run
 from tests.servers import S3Server
 
@@ -28,6 +31,8 @@ PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').r
 
 #: The buckets that pages speak of; empty when a page begins.
 BUCKETS = ('my-app-uploads', 'my-lake')
+#: What pages use that not every machine has (tests/mount/programs.txt).
+PROGRAMS = ('getfattr', 'git', 'rsync')
 BLOCK_TIMEOUT_S = 40
 #: What stands between the outputs of two commands: no program prints it.
 _END = '\x1e'
@@ -120,6 +125,9 @@ def test_the_examples_of_a_page_do_what_it_says(
 
 def _provide(texts: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Start the servers that a page speaks of, with empty buckets, and say where they are as the page has it."""
+    for program in PROGRAMS:
+        if re.search(rf'^\$ {program}\b', texts, re.MULTILINE) and shutil.which(program) is None:
+            lacks(f'the page uses {program}, which is not installed')
     if 'S3_ENDPOINT' in texts:
         server: S3Server = request.getfixturevalue('buckets')
         for bucket in BUCKETS:
