@@ -16,10 +16,12 @@ from typing import Any, Self
 from genro_storage import config, paths
 from genro_storage.backends import registry
 from genro_storage.cache.caches import BlockCaches
-from genro_storage.config import CacheSettings, Configuration, Definition, Privilege, Source
+from genro_storage.config import CacheSettings, Configuration, Definition, Privilege, RelativeDefinition, Source
 from genro_storage.errors import StorageConfigError, UnknownMountError
 from genro_storage.node import StorageNode
 from genro_storage.places import Places
+from genro_storage.references import References, refuse_circles
+from genro_storage.relative import Relative
 from genro_storage.runtime import Clock, SystemClock
 from genro_storage.volume import Volume
 from genro_storage.writing.journal import Journal
@@ -27,6 +29,8 @@ from genro_storage.writing.journal_roots import default_root, root_of_cache
 
 #: How long close() waits for work under way, for each mount.
 CLOSE_TIMEOUT_S = 30.0
+
+Mount = Volume | Places | Relative
 
 #: Managers of this process by the token in their pickles, so that a node that comes back finds its own.
 _managers: weakref.WeakValueDictionary[str, 'StorageManager'] = weakref.WeakValueDictionary()
@@ -47,8 +51,9 @@ class StorageManager:
         self._token = os.urandom(16).hex()
         self._lock = threading.Lock()
         # All guarded by _lock.
-        self._volumes: dict[str, Volume | Places] = {}
+        self._volumes: dict[str, Mount] = {}
         self._origins: dict[str, Any] = {}  # name → what configured it, as pickles refer to it
+        self._parents: dict[str, str | None] = {}  # name → the mount that it refers to
         self._settings = CacheSettings()
         self._caches = BlockCaches(self._settings, self.clock)
         self._retired: list[BlockCaches] = []  # of earlier settings, which mounts may use still
@@ -88,6 +93,7 @@ class StorageManager:
         with self._lock:
             volume = self._volumes.pop(name, None)
             self._origins.pop(name, None)
+            self._parents.pop(name, None)
         if volume is None:
             raise self._unknown(name)
         _close_all([volume])
@@ -121,7 +127,7 @@ class StorageManager:
             volume = self._volumes.get(name)
         if volume is None:
             raise self._unknown(name)
-        return volume.current() if isinstance(volume, Places) else volume
+        return volume if isinstance(volume, Volume) else volume.current()
 
     def cache_usage(self) -> tuple[CacheSettings, int | None]:
         """How much may be cached and where, and how many bytes are on the disk; None where nobody has counted."""
@@ -135,6 +141,7 @@ class StorageManager:
             volumes = list(self._volumes.values())
             self._volumes.clear()
             self._origins.clear()
+            self._parents.clear()
             caches = [*self._retired, self._caches]
             self._retired.clear()
             self._caches = BlockCaches(self._settings, self.clock)
@@ -150,6 +157,7 @@ class StorageManager:
         with self._lock:
             settings, caches = self._settings, self._caches
         self._refuse_replacing(configuration)
+        self._refuse_circles(configuration)
         if configuration.cache is not None and configuration.cache != settings:
             settings = configuration.cache
             caches = BlockCaches(settings, self.clock)
@@ -162,6 +170,7 @@ class StorageManager:
             replaced = [self._volumes[name] for name in mounts if name in self._volumes]
             self._volumes.update(mounts)
             self._origins.update((name, configuration.reference(name)) for name in mounts)
+            self._parents.update((mount.name, mount.refers_to) for mount in configuration.mounts)
         _close_all(replaced)
 
     def _refuse_replacing(self, configuration: Configuration) -> None:
@@ -176,16 +185,24 @@ class StorageManager:
                     f'{configuration.origin}: mount {mount.name!r}: {config.trust.refusal(Privilege.REPLACE)}'
                 )
 
+    def _refuse_circles(self, configuration: Configuration) -> None:
+        """Raise StorageConfigError if a mount would be made of itself."""
+        with self._lock:
+            parents = dict(self._parents)
+        refuse_circles({**parents, **{mount.name: mount.refers_to for mount in configuration.mounts}})
+
     def _made(
         self, mount: Definition, configuration: Configuration, settings: CacheSettings, caches: BlockCaches
-    ) -> Volume | Places:
+    ) -> Mount:
+        if isinstance(mount, RelativeDefinition):
+            return Relative(mount, References(mount.name, self.volume))
         dynamic = configuration.dynamic.get(mount.name)
         if dynamic is None:
             return self._build(mount, settings, caches)
         return Places(dynamic, lambda definition: self._build(definition, settings, caches))
 
     def _build(self, definition: Definition, settings: CacheSettings, caches: BlockCaches) -> Volume:
-        backend = registry.create(definition, self.clock)
+        backend = registry.create(definition, self.clock, References(definition.name, self.volume))
         root = journal_root(settings)
         # What is written to memory or to the local disk is as safe there as it would be in a journal.
         journal = None if backend.capabilities.instant else Journal(root, backend.destination, self.clock)
@@ -219,7 +236,7 @@ def journal_root(settings: CacheSettings) -> Path:
     return root_of_cache(settings.path)
 
 
-def _close_all(parts: Iterable[Volume | Places | BlockCaches]) -> None:
+def _close_all(parts: Iterable[Mount | BlockCaches]) -> None:
     """Close each in turn, whatever happens to the others; raises what one of them raised."""
     with ExitStack() as stack:
         for part in reversed(list(parts)):

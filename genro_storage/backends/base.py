@@ -33,6 +33,10 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 
     #: Answers from memory or the local disk: a thread that reads /dev/fuse may call it.
     instant: bool = False
+    #: Can be written to. Otherwise whatever would change something raises StorageReadOnlyError.
+    writable: bool = True
+    #: Is never out of reach itself: what it reads from is of this machine, or has patience of its own.
+    always_reachable: bool = False
     #: Versions are ETags or counters: a change of the same size is seen.
     strong_versions: bool = False
     #: ``put(expected=…)`` is checked by the backend itself, atomically with the write. Otherwise right before it.

@@ -5,40 +5,66 @@ Modules are imported when a mount of their type is made, so that the core starts
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from genro_storage import paths
 from genro_storage.backends.base import Backend
 from genro_storage.backends.guarded import GuardedBackend
+from genro_storage.backends.mounts import Mounts
 from genro_storage.config import (
     AzureDefinition,
+    Base64Definition,
     Definition,
     Driver,
     FsspecDefinition,
     GcsDefinition,
+    GitDefinition,
+    GithubDefinition,
+    LibarchiveDefinition,
     LocalDefinition,
     MemoryDefinition,
+    RelativeDefinition,
     S3Definition,
+    TarDefinition,
+    ZipDefinition,
+    plugins,
 )
+from genro_storage.config.archives import ArchiveDefinition
 from genro_storage.errors import StorageConfigError
 from genro_storage.runtime import Clock
 
+if TYPE_CHECKING:
+    from genro_storage.backends.archive import Load
 
-def create(definition: Definition, clock: Clock) -> Backend:
+    Nonsense = tuple[type[Exception], ...]
+
+
+def create(definition: Definition, clock: Clock, mounts: Mounts | None = None) -> Backend:
     """The backend of a definition, guarded if it can be out of reach; connects nowhere.
 
-    Raises StorageConfigError for a type that nothing serves.
+    ``mounts``: those that a definition may refer to. Raises StorageConfigError for a type that nothing serves.
     """
-    factory = _FACTORIES.get(type(definition))
-    if factory is None:
-        raise StorageConfigError(
-            f'mount {definition.name!r}: nothing serves definitions of {type(definition).__name__}'
-        )
+    factory = _factory(definition, mounts)
     if definition.has_references:
         from genro_storage.backends.late import LateBackend
 
         return LateBackend(definition, lambda resolved: factory(resolved, clock), clock)
     backend = factory(definition, clock)
-    return backend if backend.capabilities.instant else GuardedBackend(backend, clock, definition.timeout_s)
+    can = backend.capabilities
+    return backend if can.instant or can.always_reachable else GuardedBackend(backend, clock, definition.timeout_s)
+
+
+def _factory(definition: Definition, mounts: Mounts | None) -> Callable[[Any, Clock], Backend]:
+    kind = type(definition)
+    if kind in _FACTORIES:
+        return _FACTORIES[kind]
+    if kind in _ARCHIVES:
+        return partial(_archive, _ARCHIVES[kind], mounts)
+    plugin = plugins.of(kind)
+    if plugin is None:
+        raise StorageConfigError(f'mount {definition.name!r}: nothing serves definitions of {kind.__name__}')
+    return plugin.make
 
 
 def _local(definition: LocalDefinition, clock: Clock) -> Backend:
@@ -106,6 +132,78 @@ def _fsspec(definition: FsspecDefinition, clock: Clock) -> Backend:
     )
 
 
+def _zip() -> tuple['Load', 'Nonsense']:
+    from genro_storage.backends import zip_archive
+
+    return zip_archive.ZipIndex, zip_archive.NONSENSE
+
+
+def _tar() -> tuple['Load', 'Nonsense']:
+    from genro_storage.backends import tar_archive
+
+    return tar_archive.TarIndex, tar_archive.NONSENSE
+
+
+def _libarchive() -> tuple['Load', 'Nonsense']:
+    from genro_storage.backends import libarchive_archive
+
+    return libarchive_archive.LibarchiveIndex, ()
+
+
+def _archive(
+    load_of: Callable[[], tuple['Load', 'Nonsense']],
+    mounts: Mounts | None,
+    definition: ArchiveDefinition,
+    clock: Clock,
+) -> Backend:
+    from genro_storage.backends.archive import ArchiveBackend
+    from genro_storage.backends.archive_files import ArchivePlace, LocalPlace, MountPlace
+
+    place: ArchivePlace = LocalPlace(definition.file)
+    if definition.refers_to is not None:
+        if mounts is None:
+            raise StorageConfigError(f'mount {definition.name!r}: its archive is in another mount, and there is none')
+        place = MountPlace(mounts, *paths.parse(definition.file))
+    load, nonsense = load_of()
+    return ArchiveBackend(f'{definition.type}:{definition.file}', place, load, nonsense)
+
+
+def _git(definition: GitDefinition, clock: Clock) -> Backend:
+    from genro_storage.backends.git_repository import GitRepository
+    from genro_storage.backends.git_trees import GitBackend
+
+    repository = GitRepository(definition.path, definition.ref)
+    return GitBackend(f'git:{definition.path}@{definition.ref}', repository, always_reachable=True)
+
+
+def _github(definition: GithubDefinition, clock: Clock) -> Backend:
+    from genro_storage.backends.git_trees import GitBackend
+    from genro_storage.backends.github_repository import GithubRepository
+
+    token = None if definition.token is None else str(definition.token)
+    repository = GithubRepository(
+        definition.endpoint_url, definition.org, definition.repo, definition.ref, token, definition.timeout_s
+    )
+    place = f'{definition.endpoint_url.rstrip("/")}/{definition.org}/{definition.repo}'
+    return GitBackend(f'github:{place}@{definition.ref or "HEAD"}', repository, always_reachable=False)
+
+
+def _base64(definition: Base64Definition, clock: Clock) -> Backend:
+    from genro_storage.backends.base64_names import Base64Backend
+
+    return Base64Backend(clock)
+
+
+def _relative(definition: RelativeDefinition, clock: Clock) -> Backend:
+    raise StorageConfigError(f'mount {definition.name!r}: a directory of a mount has no backend of its own')
+
+
+_ARCHIVES: dict[type[Definition], Callable[[], tuple['Load', 'Nonsense']]] = {
+    ZipDefinition: _zip,
+    TarDefinition: _tar,
+    LibarchiveDefinition: _libarchive,
+}
+
 _FACTORIES: dict[type[Definition], Callable[..., Backend]] = {
     LocalDefinition: _local,
     MemoryDefinition: _memory,
@@ -113,4 +211,8 @@ _FACTORIES: dict[type[Definition], Callable[..., Backend]] = {
     GcsDefinition: _gcs,
     AzureDefinition: _azure,
     FsspecDefinition: _fsspec,
+    GitDefinition: _git,
+    GithubDefinition: _github,
+    Base64Definition: _base64,
+    RelativeDefinition: _relative,
 }

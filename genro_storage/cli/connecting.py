@@ -19,6 +19,7 @@ from genro_storage.errors import (
     StorageTimeoutError,
     StorageUnavailableError,
 )
+from genro_storage.manager import StorageManager
 from genro_storage.runtime import SystemClock
 
 # A backend ends its tries when its timeout has passed, and the last of them may last as long again.
@@ -57,17 +58,21 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 def try_all(definitions: Sequence[Definition]) -> list[Answer]:
     """Try all at once; their answers in the same order."""
-    tries = [_Try(definition) for definition in definitions]
-    for each in tries:
-        each.start()
-    return [each.result() for each in tries]
+    with StorageManager() as manager:
+        # Those that are made of other mounts find them there.
+        manager.configure(list(definitions))
+        tries = [_Try(definition, manager) for definition in definitions]
+        for each in tries:
+            each.start()
+        return [each.result() for each in tries]
 
 
 class _Try:
     """One mount and the thread that asks it."""
 
-    def __init__(self, definition: Definition) -> None:
+    def __init__(self, definition: Definition, manager: StorageManager) -> None:
         self._definition = definition
+        self._manager = manager
         self._limit_s = definition.timeout_s * _TIMEOUTS + _GRACE_S
         self._answers: list[Answer] = []
         self._thread = threading.Thread(target=self._run, name=f'try {definition.name}', daemon=True)
@@ -85,6 +90,11 @@ class _Try:
 
     def _run(self) -> None:
         try:
+            if self._definition.refers_to is not None:
+                volume = self._manager.volume(self._definition.name)
+                volume.list_directory('')
+                self._answers.append(self._answer(None, volume.backend.destination))
+                return
             backend = registry.create(self._definition, SystemClock())
             try:
                 # Its names are not looked at: what counts is that it may be asked.

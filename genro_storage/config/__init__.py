@@ -8,11 +8,23 @@ file, where none was named), ``masking`` (what may be shown), ``schema`` and ``d
 Imports no backend and, before a YAML file is read, no PyYAML. Threads: values and functions without state.
 """
 
+from genro_storage.config.archives import LibarchiveDefinition, TarDefinition, ZipDefinition
+from genro_storage.config.circles import circle_of, told_circle
 from genro_storage.config.database import DatabaseSource
 from genro_storage.config.definitions import CacheMode, Definition, Driver, Durability, Noise, Permissions, Posix
-from genro_storage.config.mount_types import TYPES, FsspecDefinition, LocalDefinition, MemoryDefinition, literal_secrets
+from genro_storage.config.mount_types import (
+    TYPES,
+    Base64Definition,
+    FsspecDefinition,
+    LocalDefinition,
+    MemoryDefinition,
+    RelativeDefinition,
+    literal_secrets,
+)
 from genro_storage.config.object_stores import AzureDefinition, GcsDefinition, S3Definition
 from genro_storage.config.parsing import definition_from_mapping
+from genro_storage.config.plugins import BackendType
+from genro_storage.config.repositories import GitDefinition, GithubDefinition
 from genro_storage.config.search import Found, find_configuration
 from genro_storage.config.sources import CacheSettings, Configuration, Source, Untrusted, check, load
 from genro_storage.config.trust import Privilege
@@ -20,6 +32,8 @@ from genro_storage.config.trust import Privilege
 __all__ = [
     'TYPES',
     'AzureDefinition',
+    'BackendType',
+    'Base64Definition',
     'CacheMode',
     'CacheSettings',
     'Configuration',
@@ -30,18 +44,26 @@ __all__ = [
     'Found',
     'FsspecDefinition',
     'GcsDefinition',
+    'GitDefinition',
+    'GithubDefinition',
+    'LibarchiveDefinition',
     'LocalDefinition',
     'MemoryDefinition',
     'Noise',
     'Permissions',
     'Posix',
     'Privilege',
+    'RelativeDefinition',
     'S3Definition',
     'Source',
+    'TarDefinition',
     'Untrusted',
+    'ZipDefinition',
     'check',
+    'circle_of',
     'definition_from_mapping',
     'find_configuration',
     'literal_secrets',
     'load',
+    'told_circle',
 ]

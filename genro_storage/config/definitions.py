@@ -11,7 +11,7 @@ Threads: values, never changed; ``options`` is a dict that nobody may change eit
 import enum
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import msgspec
 
@@ -104,6 +104,9 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, tag_field='type'):
     Raises StorageConfigError, one problem per line.
     """
 
+    #: Attributes that ``defaults:`` does not set, because this type has no choice.
+    fixed: ClassVar[frozenset[str]] = frozenset()
+
     name: Annotated[str, Key(keys.mount_name)]
     permissions: Permissions = Permissions.DELETE
     ttl_s: Ttl = msgspec.field(name='ttl', default=10.0)
@@ -152,6 +155,11 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, tag_field='type'):
             yield 'umask', 'expected 0 to 0o777'
         if self.urls_s is not None and not 0 < self.urls_s <= URL_MOST_S:
             yield 'urls', 'expected more than zero seconds and at most 7 days'
+
+    @property
+    def refers_to(self) -> str | None:
+        """The name of the mount that this one is made of, if there is one."""
+        return None
 
     @classmethod
     def needs(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, Privilege, str]]:

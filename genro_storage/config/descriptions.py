@@ -38,6 +38,10 @@ COMMON: Mapping[str, str] = {
     'account_name': 'The storage account.',
     'account_key': 'The key of the account.',
     'sas_token': 'A shared access signature.',
+    'file': "The archive: a path of this machine, or 'mount:path'.",
+    'ref': 'The branch, the tag or the commit whose files are shown.',
+    'org': 'The user or organisation that the repository belongs to.',
+    'repo': 'The name of the repository.',
     'connection_string': 'All of the account in one text, as the portal shows it.',
 }
 
@@ -45,6 +49,10 @@ COMMON: Mapping[str, str] = {
 SPECIAL: Mapping[tuple[str, str], str] = {
     ('s3', 'token'): 'A session token, beside a key and a secret.',
     ('gcs', 'token'): 'The path of a JSON file with credentials, such JSON itself, or an access token.',
+    ('git', 'path'): 'The folder of the repository, absolute, below ~, or relative to this file.',
+    ('github', 'token'): 'A token that may read the repository.',
+    ('github', 'endpoint_url'): 'Where the API is, of GitHub Enterprise: https://host/api/v3.',
+    ('relative', 'path'): "The other mount and the directory in it, as 'mount:path'.",
     ('fsspec', 'path'): "The root of the mount, in the words of that protocol's file system.",
 }
 

@@ -203,6 +203,29 @@ def remote_path(given: Given) -> str:
     return path
 
 
+def mount_path(given: Given) -> str:
+    """The normalised 'mount:path' of a place in another mount. Raises WrongValueError, StoragePathError."""
+    mount, colon, inside = text(given).partition(':')
+    if not colon:
+        raise WrongValueError("'mount:path'")
+    return f'{mount_name(Given(mount, given.folder))}:{paths.join(inside)}'
+
+
+def place(given: Given) -> str:
+    """The absolute path of a file of this machine, as ``folder`` reads it, or 'mount:path'.
+
+    What begins like the name of a mount is one; a file of that name is written './na:me'.
+    """
+    if isinstance(given.value, os.PathLike):
+        return folder(given)
+    mount, colon, inside = text(given).partition(':')
+    if not colon or '/' in mount:
+        return folder(given)
+    if inside.startswith('//'):
+        raise WrongValueError("a path, or 'mount:path'", 'a URL needs a mount of its own')
+    return mount_path(given)
+
+
 def mount_name(given: Given) -> str:
     """A name that can be a directory, and stand before a colon in 'mount:path'."""
     name = text(given)

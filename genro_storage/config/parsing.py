@@ -12,7 +12,7 @@ import msgspec
 
 from genro_storage.config import interpolation, keys, masking, secrets, trust
 from genro_storage.config.definitions import Definition, WrongDefinitionError
-from genro_storage.config.mount_types import TYPES, refers_to_secret
+from genro_storage.config.mount_types import find_type, is_ours, names, refers_to_secret
 from genro_storage.config.positions import Position, Positions
 from genro_storage.config.trust import Privilege
 from genro_storage.errors import StorageConfigError
@@ -101,7 +101,8 @@ class Parser:
         target = next((key for key in ('path', 'prefix') if key in keys.fields_of(struct)), None)
         aliases = {PATH_ALIAS: target} if target else {}
         before = len(self._problems.found)
-        values = {**(defaults or {}), **self.read(struct, own, where, aliases=aliases, way=way)}
+        common = {name: value for name, value in (defaults or {}).items() if name not in struct.fixed}
+        values = {**common, **self.read(struct, own, where, aliases=aliases, way=way)}
         given = {aliases.get(key, key) for key in own}
         for key, field in keys.fields_of(struct).items():
             if field.required and key not in given:
@@ -122,7 +123,10 @@ class Parser:
 
     def refuse(self, struct: type[Definition], values: Mapping[str, Any], where: str, way: Way) -> None:
         """Add a problem for each value that the source is not trusted with."""
-        for key, privilege, hint in struct.needs(values):
+        needed = list(struct.needs(values))
+        if not is_ours(struct):
+            needed.append(('type', Privilege.PLUGINS, ''))
+        for key, privilege, hint in needed:
             if privilege not in self._allowed:
                 self._problems.add(where, f'key {key!r}: {trust.refusal(privilege, hint)}', (*way, key))
 
@@ -199,16 +203,20 @@ class Parser:
             self._problems.add(where, text, (*way, misspelt), key=True)
             return None, own
         if key not in mapping:
-            self._problems.add(where, f"key 'type' is missing; {one_of(TYPES)}", way)
+            self._problems.add(where, f"key 'type' is missing; {one_of(names())}", way)
             return None, own
         try:
             value = self._interpolated(mapping[key])
         except interpolation.InterpolationError as error:
             self._problems.add(where, f'key {key!r}: {error}', (*way, key))
             return None, own
-        struct = TYPES.get(value) if isinstance(value, str) else None
+        try:
+            struct = find_type(value) if isinstance(value, str) else None
+        except StorageConfigError as error:
+            self._problems.add(where, f'key {key!r}: {error}', (*way, key))
+            return None, own
         if struct is None:
-            hint = nearest(value, TYPES) if isinstance(value, str) else one_of(TYPES)
+            hint = nearest(value, names()) if isinstance(value, str) else one_of(names())
             self._problems.add(where, f'unknown type {masking.shown(value)}; {hint}', (*way, key))
             return None, own
         if TYPE_ALIAS in keys.fields_of(struct) and key != TYPE_ALIAS:

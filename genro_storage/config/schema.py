@@ -13,7 +13,7 @@ import msgspec
 from genro_storage.config import descriptions, keys, units
 from genro_storage.config.definitions import Definition
 from genro_storage.config.documents import SECTIONS
-from genro_storage.config.mount_types import TYPES
+from genro_storage.config.mount_types import TYPES, names
 from genro_storage.config.parsing import PATH_ALIAS, TYPE_ALIAS
 from genro_storage.config.sources import CacheSettings
 
@@ -27,6 +27,7 @@ _SIZE = f'^{_NUMBER}([bB]|[kKmMgGtTpP][iI]?[bB])?\\s*$'
 _VARIABLE: Schema = {'type': 'string', 'pattern': r'\$\{'}
 _NOTHING: Schema = {'enum': [None, '']}
 _DOTS = r'(^|/)\.\.(/|$)'
+_DOTS_IN_PLACE = r'(^|/|:)\.\.(/|$)'
 
 _TEXT: Schema = {'type': 'string', 'minLength': 1}
 _NAME = r'^[^\s/.:\\!-,;<=>?@\[\]^`{|}~][^\s/:\\!-,;<=>?@\[\]^`{|}~]*$'
@@ -64,7 +65,7 @@ def schema() -> Schema:
 
 def _mount() -> Schema:
     """A mount: its type says which keys it has."""
-    types = {'anyOf': [{'enum': list(TYPES)}, _VARIABLE]}
+    types = {'anyOf': [{'enum': names()}, _VARIABLE]}
     choices = [
         {'if': _is_of_type(name), 'then': {'$ref': f'#/definitions/type {name}'}}
         for name in TYPES
@@ -179,5 +180,7 @@ _READERS: Mapping[keys.Read, list[Schema]] = {
     keys.mount_name: [{'type': 'string', 'pattern': _NAME}, _VARIABLE],
     keys.prefix: [{'type': 'string', 'not': {'pattern': _DOTS}}],
     keys.remote_path: [{'type': 'string', 'not': {'pattern': _DOTS}}],
+    keys.place: [{'type': 'string', 'minLength': 1, 'not': {'pattern': _DOTS_IN_PLACE}}],
+    keys.mount_path: [{'type': 'string', 'pattern': '^[^/:]+:', 'not': {'pattern': _DOTS_IN_PLACE}}, _VARIABLE],
     keys.folder: [{'type': 'string', 'minLength': 1, 'not': {'pattern': _DOTS}}],
 }

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Union
 import msgspec
 
 from genro_storage.config import files, interpolation, keys, masking, secrets, trust, units
+from genro_storage.config.circles import circle_of, told_circle
 from genro_storage.config.definitions import Definition
 from genro_storage.config.documents import SHAPE, Document, Documents, section
 from genro_storage.config.dynamic import UNKNOWN, DynamicPath
@@ -210,6 +211,9 @@ class _Reading:
                 document.problems.add('', text, ('cache',), key=True)
             elif settings is not None:
                 cache, cached = settings, document
+        circle = circle_of({mount.name: mount.refers_to for mount in mounts})
+        if circle is not None:
+            self._problems.add('', told_circle(circle))
         return self._configuration(mounts, cache, defined), self._problems
 
     def _documents(self) -> list[Document]:
@@ -308,9 +312,12 @@ class _Reading:
         if isinstance(item, Definition):
             return self._kept([item])
         own: dict[str, Any] = {**(interpolation.copied(document.sections.get('defaults')) or {}), **item}  # type: ignore[dict-item]
-        if isinstance(mount, LocalDefinition):
-            key = 'path' if 'path' in own else PATH_ALIAS
-            own[key] = own[key] if callable(own[key]) else _anchored(os.fspath(own[key]), document.folder)
+        for name, field in keys.fields_of(type(mount)).items():
+            key = name if name in own else PATH_ALIAS
+            # 'mount:path' means the same from everywhere.
+            is_path = field.read is keys.folder or (field.read is keys.place and mount.refers_to is None)
+            if is_path and key in own and not callable(own[key]):
+                own[key] = _anchored(os.fspath(own[key]), document.folder)
 
         def anchor(text: Any) -> str:
             scheme, _, name = str(text).partition(':')

@@ -17,6 +17,8 @@ class Privilege(enum.Enum):
     FSSPEC = 'fsspec'
     CREDENTIALS = 'credentials'
     REPLACE = 'replace'
+    MOUNTS = 'mounts'
+    PLUGINS = 'plugins'
 
 
 #: What a trusted source has.
@@ -30,6 +32,8 @@ _WHAT = {
     Privilege.FSSPEC: 'choose a protocol of fsspec, or options of a driver',
     Privilege.CREDENTIALS: 'use the credentials of this machine',
     Privilege.REPLACE: 'replace a mount of another source',
+    Privilege.MOUNTS: 'name another mount',
+    Privilege.PLUGINS: 'use a type that a plugin brings along',
 }
 
 

@@ -11,6 +11,8 @@ S3 = {'name': 'uploads', 'type': 's3', 'bucket': 'b'}
 LOCAL = {'name': 'home', 'type': 'local', 'path': '/x'}
 MEMORY = {'name': 'm', 'type': 'memory'}
 
+_TYPES = 'azure, base64, fsspec, gcs, git, github, libarchive, local, memory, relative, s3, tar, zip'
+
 
 def told(source: Any, environ: dict[str, str] | None = None) -> list[str]:
     with pytest.raises(StorageConfigError) as caught:
@@ -34,11 +36,11 @@ AN_UMASK = "expected an octal umask such as '022'"
         ({'name': 'm', 'type': 'loacl'}, "a list: mount 'm': unknown type 'loacl'; did you mean 'local'?"),
         (
             {'name': 'm'},
-            "a list: mount 'm': key 'type' is missing; expected one of azure, fsspec, gcs, local, memory, s3",
+            f"a list: mount 'm': key 'type' is missing; expected one of {_TYPES}",
         ),
         (
             {'name': 'm', 'type': 7},
-            "a list: mount 'm': unknown type 7; expected one of azure, fsspec, gcs, local, memory, s3",
+            f"a list: mount 'm': unknown type 7; expected one of {_TYPES}",
         ),
         ({'name': 'm', 'type': 's3'}, "a list: mount 'm': key 'bucket' is missing; a mount of type s3 needs it"),
         ({'type': 'memory'}, "a list: mount 1: key 'name' is missing; a mount of type memory needs it"),

@@ -35,6 +35,16 @@ GOOD: list[Any] = [
     [{'name': 'm', 'type': 'local', 'protocol': 'local', 'path': 'x'}],
     [{'name': 'm', 'type': 'fsspec', 'protocol': 'sftp', 'path': '/x', 'options': {'host': 'h', 'port': 22}}],
     [{'name': 'm', 'type': 'gcs', 'bucket': 'b', 'token': '/key.json', 'project': 'p'}],
+    *(
+        [{'name': 'm', 'type': 'zip', 'file': file}]
+        for file in ('a.zip', '/x/a.zip', '~/a.zip', 'home:x/a.zip', './a:b')
+    ),
+    [{'name': 'm', 'type': 'tar', 'file': 'other:a.tar', 'permissions': 'readonly'}, {**MEMORY, 'name': 'other'}],
+    [{'name': 'm', 'type': 'libarchive', 'file': '${F:-a.7z}'}],
+    [{'name': 'm', 'type': 'git', 'base_path': '.'}, {'name': 'n', 'type': 'git', 'path': '/x', 'ref': 'v1.0'}],
+    [{'name': 'm', 'type': 'github', 'org': 'o', 'repo': 'r', 'ref': None, 'token': 'env:TOKEN', 'ttl': '1m'}],
+    *([{'name': 'm', 'type': 'relative', 'path': path}] for path in ('a:', 'a:b/c', '${P:-a:b}')),
+    [{'name': 'm', 'type': 'base64'}],
     [{'name': 'm', 'type': 'azure', 'container': 'abc', 'account_name': 'acc', 'endpoint_url': 'http://h'}],
 ]
 
@@ -70,6 +80,11 @@ BAD: list[Any] = [
     [{**S3, 'anon': 'perhaps'}],
     [{**S3, 'protocol': 'local'}],
     [{**LOCAL, 'path': 'a/../b'}],
+    *([{'name': 'm', 'type': 'zip', 'file': file}] for file in (None, 7, '', 'a/../b.zip', 'home:../x.zip')),
+    *([{'name': 'm', 'type': 'relative', 'path': path}] for path in ('a', ':b', 'a:../b', '/a:b', 7)),
+    [{'name': 'm', 'type': 'zip'}],
+    [{'name': 'm', 'type': 'git'}],
+    [{'name': 'm', 'type': 'github', 'org': 'o'}],
     [{**LOCAL, 'path': None}],
     [{**MEMORY, 'bucket': 'b'}],
     *([{**MEMORY, 'ttl': ttl}] for ttl in ('soon', -1, '5 weeks', None, [], '')),

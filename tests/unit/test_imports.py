@@ -36,7 +36,9 @@ LIBRARY: dict[str, set[str]] = {
     'copying': {'volume'},
     'node': {'copying', 'files', 'volume'},
     'places': {'volume'},
-    'manager': {'node', 'volume', 'places', 'backends.registry', 'cache', 'writing'},
+    'references': {'volume', 'backends.mounts'},
+    'relative': {'references', 'volume', 'cache.entries', 'reading', 'writing', 'backends.base'},
+    'manager': {'node', 'volume', 'places', 'references', 'relative', 'backends.registry', 'cache', 'writing'},
     'testing': {'backends.base'},
     'cli': {'manager', 'mounted', 'mountinfo', 'writing', 'backends.registry'},
 }
@@ -155,11 +157,12 @@ def test_only_the_registry_knows_concrete_backends() -> None:
     for name, path in ALL.items():
         if not name.startswith(('genro_storage.backends', 'fusefs')):
             concrete = {other for other in imports_of(path) if other.startswith('genro_storage.backends.')}
-            assert concrete <= {'genro_storage.backends.base', 'genro_storage.backends.registry'}, name
+            protocols = {'genro_storage.backends.base', 'genro_storage.backends.mounts'}
+            assert concrete <= {*protocols, 'genro_storage.backends.registry'}, name
     registry = ast.parse(ALL['genro_storage.backends.registry'].read_text())
     at_import = {node.module for node in registry.body if isinstance(node, ast.ImportFrom)}
     own = {name for name in at_import if name is not None and name.startswith('genro_storage.backends')}
-    assert own == {'genro_storage.backends.base', 'genro_storage.backends.guarded'}
+    assert own == {f'genro_storage.backends.{name}' for name in ('base', 'guarded', 'mounts')}
 
 
 @pytest.mark.parametrize('name', [name for name in ALL if not name.startswith('genro_storage.cli.')])

@@ -8,7 +8,7 @@
             backend.close()
 
 Cases follow the declared capabilities; where one says that something is not there, the suite asserts the documented
-behaviour without it, so that no test is skipped.
+behaviour without it, so that no test is skipped. A backend that can only be read has a suite of its own: see reading.
 """
 
 from genro_storage.testing.contract.arranging import ArrangingContract
@@ -18,9 +18,11 @@ from genro_storage.testing.contract.describing import DescribingContract
 from genro_storage.testing.contract.looking import LookingContract
 from genro_storage.testing.contract.moving import MovingContract
 from genro_storage.testing.contract.putting import PuttingContract
+from genro_storage.testing.contract.reading import TREE, ReadOnlyContract
 from genro_storage.testing.contract.uploading import UploadingContract
 
 __all__ = [
+    'TREE',
     'ArrangingContract',
     'BackendContract',
     'CopyingContract',
@@ -28,6 +30,7 @@ __all__ = [
     'LookingContract',
     'MovingContract',
     'PuttingContract',
+    'ReadOnlyContract',
     'UploadingContract',
     'agree',
     'as_listed',
