@@ -58,21 +58,18 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 def try_all(definitions: Sequence[Definition]) -> list[Answer]:
     """Try all at once; their answers in the same order."""
-    with StorageManager() as manager:
-        # Those that are made of other mounts find them there.
-        manager.configure(list(definitions))
-        tries = [_Try(definition, manager) for definition in definitions]
-        for each in tries:
-            each.start()
-        return [each.result() for each in tries]
+    tries = [_Try(definition, definitions) for definition in definitions]
+    for each in tries:
+        each.start()
+    return [each.result() for each in tries]
 
 
 class _Try:
     """One mount and the thread that asks it."""
 
-    def __init__(self, definition: Definition, manager: StorageManager) -> None:
+    def __init__(self, definition: Definition, all_of_them: Sequence[Definition]) -> None:
         self._definition = definition
-        self._manager = manager
+        self._all = all_of_them
         self._limit_s = definition.timeout_s * _TIMEOUTS + _GRACE_S
         self._answers: list[Answer] = []
         self._thread = threading.Thread(target=self._run, name=f'try {definition.name}', daemon=True)
@@ -91,9 +88,7 @@ class _Try:
     def _run(self) -> None:
         try:
             if self._definition.refers_to is not None:
-                volume = self._manager.volume(self._definition.name)
-                volume.list_directory('')
-                self._answers.append(self._answer(None, volume.backend.destination))
+                self._answers.append(self._answer(None, self._destination_through_others()))
                 return
             backend = registry.create(self._definition, SystemClock())
             try:
@@ -107,6 +102,14 @@ class _Try:
             self._answers.append(self._answer(f'{error}; {advice}' if advice else str(error)))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told of this mount and not of the others
             self._answers.append(self._answer(f'{type(error).__name__}: {error}'))
+
+    def _destination_through_others(self) -> str:
+        """Where a mount is that is made of other ones, once it has been asked."""
+        with StorageManager() as manager:
+            manager.configure(self._all)
+            volume = manager.volume(self._definition.name)
+            volume.list_directory('')
+            return volume.backend.destination
 
     def _answer(self, problem: str | None, destination: str = '') -> Answer:
         definition = self._definition

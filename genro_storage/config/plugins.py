@@ -5,7 +5,6 @@ a mount of its type is configured. Threads: safe; what was loaded is remembered,
 """
 
 from collections.abc import Callable
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -36,6 +35,9 @@ _loaded: dict[str, BackendType] = {}
 
 def names() -> list[str]:
     """The types that installed packages have to offer."""
+    # Imported when a type is looked for that is not ours: it takes longer than the rest of the library.
+    from importlib import metadata
+
     return sorted({point.name for point in metadata.entry_points(group=GROUP)})
 
 
@@ -44,6 +46,8 @@ def find(name: str) -> BackendType | None:
     known = _loaded.get(name)
     if known is not None:
         return known
+    from importlib import metadata
+
     points = list(metadata.entry_points(group=GROUP, name=name))
     if not points:
         return None

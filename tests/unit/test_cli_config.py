@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from genro_storage.cli import connecting
 from genro_storage.cli.commands import command
 from genro_storage.config import S3Definition, load
+from tests.archives import zip_of
 
 WRONG = """\
 include: [more/*.yaml, gone.yaml]
@@ -163,6 +164,19 @@ class TestConnect:
         (answer,) = connecting.try_all([mount])
         held.set()
         assert 'no answer within 0.07 s' in str(answer.problem)
+
+    def test_a_mount_that_is_made_of_another_one_is_tried_through_that(self, here: Path) -> None:
+        (here / 'a.zip').write_bytes(zip_of({'a': b'1'}))
+        (here / 'a.yaml').write_text(
+            '- {name: in, type: zip, file: "here:a.zip"}\n- {name: out, type: tar, file: "here:a.tar"}\n'
+            '- {name: here, type: local, path: .}\n- {name: part, type: relative, path: "nowhere:d"}\n'
+        )
+        done = config('check', 'a.yaml', '--connect')
+        assert done.exit_code == 1
+        _, inside, out, _, part = done.output.splitlines()
+        assert inside == "mount 'in' (zip): reachable at zip:here:a.zip"
+        assert "the archive 'here:a.tar' is not there" in out
+        assert "mount 'part' refers to another one: no mount is named 'nowhere'" in part
 
     def test_what_is_reachable_ends_with_success(self, here: Path) -> None:
         (here / 'a.yaml').write_text('[{name: a, type: memory}]')
