@@ -1,6 +1,7 @@
 """Git repositories as mounts: one of this machine, by git itself, and one behind a stub of GitHub's API."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +20,10 @@ from genro_storage.errors import (
     StorageTimeoutError,
     StorageUnavailableError,
 )
-from tests.archives import MTIME_S, GitFolder
+from tests.archives import MTIME_S, GitFolder, zip_of
 from tests.github_stub import GithubStub
+
+HUB = {'type': 'github', 'org': 'someone', 'repo': 'something'}
 
 
 @pytest.fixture
@@ -44,7 +47,7 @@ def mounted(**keys: Any) -> StorageManager:
 
 
 def on_github(stub: GithubStub, **keys: Any) -> StorageManager:
-    return mounted(type='github', org='someone', repo='something', endpoint_url=stub.url, **keys)
+    return mounted(**HUB, endpoint_url=stub.url, **keys)
 
 
 @pytest.fixture(params=['git', 'github'])
@@ -229,3 +232,35 @@ class TestGithubStub:
     def test_names_that_lead_elsewhere_are_refused(self, keys: dict[str, str]) -> None:
         with pytest.raises(StorageConfigError):
             definition_from_mapping({'name': 'm', 'type': 'github', 'org': 'o', 'repo': 'r', **keys})
+
+
+def test_a_forked_child_reads_on(repository: GitFolder, stub: GithubStub, tmp_path: Path) -> None:
+    """Also while a thread of its parent is reading, whose locks the child inherits."""
+    (tmp_path / 'a.zip').write_bytes(zip_of({'a': b'1' * 3_000_000}))
+    with StorageManager() as storage:
+        storage.configure(
+            [
+                {'name': 'shelf', 'type': 'local', 'path': str(tmp_path)},
+                {'name': 'zip', 'type': 'zip', 'file': 'part:a.zip', 'cache': 'memory'},
+                {'name': 'part', 'type': 'relative', 'path': 'shelf:'},
+                {'name': 'git', 'type': 'git', 'path': str(repository.folder), 'cache': 'memory'},
+                {'name': 'hub', **HUB, 'endpoint_url': stub.url, 'cache': 'memory'},
+            ]
+        )
+
+        def is_right() -> bool:
+            return (
+                storage.node('zip:a').read_bytes() == b'1' * 3_000_000
+                and storage.node('git:d/b').read_bytes() == b'two'
+                and storage.node('hub:d/b').read_bytes() == b'two'
+            )
+
+        assert is_right()
+        backend: Any = storage.volume('zip').backend
+        with backend._process.get().lock:
+            child = os.fork()
+            if not child:
+                os._exit(0 if is_right() else 1)
+        _, status = os.waitpid(child, 0)
+        assert status == 0
+        assert is_right()
