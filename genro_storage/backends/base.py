@@ -45,6 +45,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     real_directories: bool = True
     #: ``rename`` is one step: others see the old name or the new one, never both or neither.
     atomic_rename: bool = False
+    #: A put over a file is one step: others see the old one or the new one. Otherwise, for an instant, perhaps none.
+    atomic_replace: bool = True
     #: ``set_mtime`` is kept.
     stores_mtime: bool = False
     #: ``put`` returns the time that ``stat`` shows next. Otherwise 0: to ask for it costs a request, and few look.

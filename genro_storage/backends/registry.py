@@ -18,15 +18,20 @@ from genro_storage.config import (
     Definition,
     Driver,
     FsspecDefinition,
+    FtpDefinition,
     GcsDefinition,
     GitDefinition,
     GithubDefinition,
+    HttpDefinition,
     LibarchiveDefinition,
     LocalDefinition,
     MemoryDefinition,
     RelativeDefinition,
     S3Definition,
+    SftpDefinition,
+    SmbDefinition,
     TarDefinition,
+    WebdavDefinition,
     ZipDefinition,
     plugins,
 )
@@ -110,11 +115,57 @@ def _own_arguments(definition: Definition) -> dict[str, Any]:
     return {name: getattr(definition, name) for name in (*own, 'options')}
 
 
+def _connecting(definition: Definition) -> dict[str, Any]:
+    """What a definition says of its server, of types that have no drivers and so no options; and the timeout."""
+    arguments = _own_arguments(definition) | {'timeout_s': definition.timeout_s}
+    del arguments['options']
+    return arguments
+
+
 def _takes_quick(definition: Definition, expresses: Callable[..., str | None], arguments: Mapping[str, Any]) -> bool:
     """Whether the driver over obstore serves a definition: where it is named, or nobody is and it can."""
     if definition.driver is Driver.AUTO:
         return expresses(**arguments) is None
     return definition.driver is Driver.OBSTORE
+
+
+def _http(definition: HttpDefinition, clock: Clock) -> Backend:
+    from genro_storage.backends.http import HttpBackend
+
+    return HttpBackend(definition.base_url, headers=definition.headers, timeout_s=definition.timeout_s)
+
+
+def _webdav(definition: WebdavDefinition, clock: Clock) -> Backend:
+    from genro_storage.backends.webdav import webdav_backend
+
+    return webdav_backend(**_connecting(definition))
+
+
+def _ftp(definition: FtpDefinition, clock: Clock) -> Backend:
+    from genro_storage.backends.ftp import ftp_backend
+    from genro_storage.backends.ftp_connections import FtpAddress
+
+    address = _connecting(definition)
+    path, timeout_s = address.pop('path'), address.pop('timeout_s')
+    return ftp_backend(FtpAddress(**address), path, timeout_s=timeout_s)
+
+
+def _sftp(definition: SftpDefinition, clock: Clock) -> Backend:
+    from genro_storage.backends.file_servers import sftp_backend
+    from genro_storage.backends.sftp_address import SftpAddress
+
+    address = _connecting(definition)
+    path, timeout_s = address.pop('path'), address.pop('timeout_s')
+    return sftp_backend(SftpAddress(**address), path, timeout_s=timeout_s)
+
+
+def _smb(definition: SmbDefinition, clock: Clock) -> Backend:
+    from genro_storage.backends.file_servers import smb_backend
+    from genro_storage.backends.smb_address import SmbAddress
+
+    address = _connecting(definition)
+    path, timeout_s = address.pop('path'), address.pop('timeout_s')
+    return smb_backend(SmbAddress(**address), path, timeout_s=timeout_s)
 
 
 def _fsspec(definition: FsspecDefinition, clock: Clock) -> Backend:
@@ -210,6 +261,11 @@ _FACTORIES: dict[type[Definition], Callable[..., Backend]] = {
     S3Definition: _s3,
     GcsDefinition: _gcs,
     AzureDefinition: _azure,
+    HttpDefinition: _http,
+    WebdavDefinition: _webdav,
+    FtpDefinition: _ftp,
+    SftpDefinition: _sftp,
+    SmbDefinition: _smb,
     FsspecDefinition: _fsspec,
     GitDefinition: _git,
     GithubDefinition: _github,

@@ -31,8 +31,8 @@ _ADVICE: tuple[tuple[type[StorageError], str], ...] = (
     (StorageConfigError, ''),
     (StorageNotFoundError, 'make it, or correct its name'),
     (StoragePermissionError, 'check the credentials, and what they are allowed'),
-    (StorageTimeoutError, "check 'endpoint_url' and the network, or give it a longer 'timeout'"),
-    (StorageUnavailableError, "check 'endpoint_url', and whether the server runs"),
+    (StorageTimeoutError, "check its address and the network, or give it a longer 'timeout'"),
+    (StorageUnavailableError, 'check its address, and whether the server runs'),
 )
 
 

@@ -1,10 +1,11 @@
 """Definitions of mounts: what they may say, where they come from, and what is told when they are wrong.
 
-Owns everything between the text of a configuration and typed values: ``definitions``, ``mount_types`` and
-``object_stores`` (the structs), ``keys`` and ``units`` (what a key accepts), ``interpolation`` (``${NAME}``),
-``secrets`` (``env:NAME``), ``trust`` (who may what), ``parsing`` (mapping to definition), ``files``, ``documents``,
-``database``, ``dynamic`` and ``sources`` (where mappings come from), ``positions`` (where in a file), ``search`` (which
-file, where none was named), ``masking`` (what may be shown), ``schema`` and ``descriptions`` (the same for editors).
+Owns everything between the text of a configuration and typed values: ``definitions``, ``mount_types``,
+``object_stores`` and ``file_servers`` (the structs), ``keys`` and ``units`` (what a key accepts), ``interpolation``
+(``${NAME}``), ``secrets`` (``env:NAME``), ``trust`` (who may what), ``parsing`` (mapping to definition), ``files``,
+``documents``, ``database``, ``dynamic`` and ``sources`` (where mappings come from), ``positions`` (where in a file),
+``search`` (which file, where none was named), ``masking`` (what may be shown), ``schema`` and ``descriptions`` (the
+same for editors).
 Imports no backend and, before a YAML file is read, no PyYAML. Threads: values and functions without state.
 """
 
@@ -12,6 +13,13 @@ from genro_storage.config.archives import LibarchiveDefinition, TarDefinition, Z
 from genro_storage.config.circles import circle_of, told_circle
 from genro_storage.config.database import DatabaseSource
 from genro_storage.config.definitions import CacheMode, Definition, Driver, Durability, Noise, Permissions, Posix
+from genro_storage.config.file_servers import (
+    FtpDefinition,
+    HttpDefinition,
+    SftpDefinition,
+    SmbDefinition,
+    WebdavDefinition,
+)
 from genro_storage.config.mount_types import (
     TYPES,
     Base64Definition,
@@ -43,9 +51,11 @@ __all__ = [
     'Durability',
     'Found',
     'FsspecDefinition',
+    'FtpDefinition',
     'GcsDefinition',
     'GitDefinition',
     'GithubDefinition',
+    'HttpDefinition',
     'LibarchiveDefinition',
     'LocalDefinition',
     'MemoryDefinition',
@@ -55,9 +65,12 @@ __all__ = [
     'Privilege',
     'RelativeDefinition',
     'S3Definition',
+    'SftpDefinition',
+    'SmbDefinition',
     'Source',
     'TarDefinition',
     'Untrusted',
+    'WebdavDefinition',
     'ZipDefinition',
     'check',
     'circle_of',

@@ -13,6 +13,13 @@ import msgspec
 from genro_storage.config import interpolation, keys, masking, plugins, secrets
 from genro_storage.config.archives import LibarchiveDefinition, TarDefinition, ZipDefinition
 from genro_storage.config.definitions import CacheMode, Definition, Noise, Ttl
+from genro_storage.config.file_servers import (
+    FtpDefinition,
+    HttpDefinition,
+    SftpDefinition,
+    SmbDefinition,
+    WebdavDefinition,
+)
 from genro_storage.config.keys import Key
 from genro_storage.config.object_stores import AzureDefinition, GcsDefinition, S3Definition
 from genro_storage.config.read_only import ReadOnlyDefinition
@@ -112,6 +119,11 @@ _ALL: tuple[type[Definition], ...] = (
     S3Definition,
     GcsDefinition,
     AzureDefinition,
+    HttpDefinition,
+    WebdavDefinition,
+    FtpDefinition,
+    SftpDefinition,
+    SmbDefinition,
     FsspecDefinition,
     ZipDefinition,
     TarDefinition,

@@ -142,7 +142,7 @@ class TestConnect:
         assert gone.startswith("mount 'gone' (local): not reachable: ")
         assert gone.endswith('make it, or correct its name')
         assert down.startswith("mount 'down' (s3): not reachable: ")
-        assert down.endswith("check 'endpoint_url', and whether the server runs")
+        assert down.endswith('check its address, and whether the server runs')
         assert lost.endswith("mount 'lost': key 'secret': env:NOT_SET_AT_ALL: this environment variable is not set")
 
     def test_mounts_are_tried_at_once(self, silent: str) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from genro_storage.config import definition_from_mapping, load
+from genro_storage.config import TYPES, definition_from_mapping, load
 from genro_storage.errors import StorageConfigError
 
 S3 = {'name': 'uploads', 'type': 's3', 'bucket': 'b'}
@@ -23,6 +23,7 @@ def told(source: Any, environ: dict[str, str] | None = None) -> list[str]:
 A_NAME = "expected letters, digits, '_', '-' and '.', not starting with a dot"
 A_TIME = "expected a time such as '10s', '5m' or a number of seconds"
 A_SIZE = "expected a size such as '256MiB', '1.5GB' or a number of bytes"
+_TYPES = ', '.join(sorted(TYPES))
 AN_UMASK = "expected an octal umask such as '022'"
 
 
