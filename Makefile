@@ -10,7 +10,7 @@ MOUNTPOINT ?= $(HOME)/storage
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help mount umount test test-full check format bench docs dist clean
+.PHONY: help mount umount test test-full check format bench matrix docs dist clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -40,6 +40,9 @@ bench: $(VENV)/.dev ## Measure against peers, alternating in one run
 	@$(BIN)/python -m tests.bench.null_operations
 	@$(BIN)/python -m tests.bench.reads --docs docs
 	@$(BIN)/python -m tests.bench.writes --docs docs
+
+matrix: $(VENV)/.dev ## Run the contract of the backends, and write what they can do into docs/backends.md
+	@GENRO_STORAGE_MATRIX=1 $(BIN)/python -m pytest -q tests/contract
 
 docs: $(VENV)/.docs ## Build the site of the documentation into site/, strictly
 	@$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going docs site

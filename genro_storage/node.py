@@ -134,7 +134,7 @@ class StorageNode:
     def mtime(self) -> float:
         """When it was last modified, in seconds since 1970. Raises StorageNotFoundError."""
         # As the os module does: the nanoseconds since 1970 themselves are more than a float can hold.
-        seconds, nanoseconds = divmod(self._volume.stat(self._path).mtime_ns, 1_000_000_000)
+        seconds, nanoseconds = divmod(self._volume.stat(self._path).modified_ns, 1_000_000_000)
         return seconds + nanoseconds * 1e-9
 
     def children(self) -> list['StorageNode']:

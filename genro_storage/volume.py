@@ -388,7 +388,7 @@ class Volume:
                     raise
                 raise StorageUnsupportedError(str(error)) from error
         self._files.detach(target)
-        told = self.backend.capabilities.tells_mtime or entry.mtime_ns
+        told = self.backend.capabilities.tells_mtime or entry.modified_ns
         self._entries.changed(target, entry, asked, timed=bool(told))
 
     @property

@@ -10,16 +10,16 @@ Threads: safe.
 
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
-from typing import NoReturn
 
 from genro_storage import paths
 from genro_storage.backends import web_pages
-from genro_storage.backends.base import Capabilities, Expected, Source
+from genro_storage.backends.base import Capabilities
 from genro_storage.backends.hidden_names import HiddenNames
 from genro_storage.backends.http_errors import RANGE_NOT_SATISFIABLE
 from genro_storage.backends.object_store_http import Answer
 from genro_storage.backends.per_process import PerProcess
 from genro_storage.backends.ranges import PARTIAL
+from genro_storage.backends.read_only import ReadOnlyBackend
 from genro_storage.backends.web_channel import NOT_FOUND, OK, Found, WebChannel, refusal
 from genro_storage.entry import Entry, Extent, Kind, Version
 from genro_storage.errors import (
@@ -29,7 +29,6 @@ from genro_storage.errors import (
     StorageNotADirectoryError,
     StorageNotFoundError,
     StoragePermissionError,
-    StorageReadOnlyError,
     StorageUnsupportedError,
 )
 from genro_storage.runtime import WorkerPool, about_to_block
@@ -41,27 +40,19 @@ _AT_ONCE = 16
 _CLOSE_TIMEOUT_S = 1.0
 
 
-class HttpBackend:
+class HttpBackend(ReadOnlyBackend):
     """The files at and below ``base_url``. ``headers`` go with each request to its server."""
 
     def __init__(self, base_url: str, *, headers: Mapping[str, str] | None = None, timeout_s: float = 30.0) -> None:
         self._channel = WebChannel(base_url, headers or {}, timeout_s)
-        self._destination = f'http:{self._channel.url}'
+        super().__init__(f'http:{self._channel.url}')
         self._pool = PerProcess(lambda: WorkerPool('http', _AT_ONCE))
         self.hidden = HiddenNames(self._destination)
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}({self._destination!r})'
 
     @property
     def capabilities(self) -> Capabilities:
         """See Backend."""
-        return Capabilities()
-
-    @property
-    def destination(self) -> str:
-        """See Backend."""
-        return self._destination
+        return Capabilities(writable=False)
 
     def stat(self, path: str) -> Entry:
         """See Backend. A web server need not show the root for what is below it to be there."""
@@ -117,58 +108,11 @@ class HttpBackend:
             raise StorageConflictError(f'{self._shown(path)} has changed since it was opened')
         return found.answer.body
 
-    def put(
-        self,
-        path: str,
-        source: Source,
-        *,
-        expected: Expected = None,
-        placed: bool = False,
-        metadata: Mapping[str, str] | None = None,
-    ) -> NoReturn:
-        """See Backend. Raises StorageReadOnlyError, as all that would change something."""
-        raise self._refused(path)
-
-    def remove_file(self, path: str, *, seen: bool = False, beside: bool | None = None) -> NoReturn:
-        """See put."""
-        raise self._refused(path)
-
-    def make_directory(self, path: str, *, metadata: Mapping[str, str] | None = None) -> NoReturn:
-        """See put."""
-        raise self._refused(path)
-
-    def remove_directory(self, path: str, *, beside: bool | None = None) -> NoReturn:
-        """See put."""
-        raise self._refused(path)
-
-    def rename(self, source: str, target: str) -> NoReturn:
-        """See put."""
-        raise self._refused(source)
-
-    def copy(
-        self,
-        source: str,
-        target: str,
-        *,
-        version: Version | None = None,
-        expected: Expected = None,
-        metadata: Mapping[str, str] | None = None,
-    ) -> NoReturn:
-        """See put."""
-        raise self._refused(target)
-
-    def set_mtime(self, path: str, mtime_ns: int) -> NoReturn:
-        """See Backend."""
-        raise StorageUnsupportedError(f'{self._shown(path)}: a web server lets nobody set the time {mtime_ns}')
-
     def url(self, path: str, valid_s: float) -> str:
         """See MakesUrls. Raises StorageUnsupportedError where it takes headers or a password to read it."""
         if self._channel.has_credentials:
             raise StorageUnsupportedError(f'{self._shown(path)}: its URL is of no use without the headers of the mount')
         return self._channel.url_of(path)
-
-    def usage(self) -> None:
-        """See Backend."""
 
     def close(self) -> None:
         """See Backend."""
@@ -234,13 +178,6 @@ class HttpBackend:
         files = [name for name, is_directory in named.items() if not is_directory]
         self._pool.get().each(look, files, _AT_ONCE)
         return entries
-
-    def _refused(self, path: str) -> StorageReadOnlyError:
-        about_to_block()
-        return StorageReadOnlyError(f'{self._shown(path)}: nothing can be changed over HTTP')
-
-    def _shown(self, path: str) -> str:
-        return repr(f'{self._destination}/{path}') if path else repr(self._destination)
 
 
 def _size_of(answer: Answer) -> int | None:

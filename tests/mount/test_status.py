@@ -112,7 +112,7 @@ def test_a_daemon_that_is_dead_is_said_to_be(tmp_path: Path) -> None:
 def test_the_tree_of_another_user_is_left_out_unless_it_is_named(tmp_path: Path) -> None:
     need_root('two users')
     with mounted(tmp_path, MEMORY) as tree:
-        for folder in (tmp_path, *tmp_path.parents[:2]):
+        for folder in (tmp_path, *tmp_path.parents[:3]):
             folder.chmod(folder.stat().st_mode | 0o055)
         other = {**tree.env, 'HOME': '/nonexistent', **{name: '' for name in tree.env if name.startswith('XDG')}}
         as_nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', *COMMAND, 'status', '--json']

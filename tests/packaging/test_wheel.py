@@ -61,8 +61,8 @@ def test_core_has_five_dependencies(empty_environment: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_import_takes_less_than_150_ms(empty_environment: Path) -> None:
-    code = 'import time; t = time.perf_counter(); import genro_storage; print(time.perf_counter() - t)'
-    # The fastest of several: whatever else the machine does only ever adds.
+    # On the processor, and the fastest of several: whatever else the machine does only ever adds.
+    code = 'import time; t = time.process_time(); import genro_storage; print(time.process_time() - t)'
     fastest_s = min(float(run(empty_environment / 'python', '-c', code)) for _ in range(9))
     assert fastest_s < IMPORT_LIMIT_S
 
