@@ -6,7 +6,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 MOUNTPOINT ?= $(HOME)/storage
-# Test files at a time: much of a test is waiting, for a server, a mount or a TTL.
+# Test files at a time: much of a test is waiting, for a server, a mount or a TTL. In order, so that the many short ones of
+# tests/unit come last and both workers end at the same time.
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
@@ -22,7 +23,7 @@ umount: ## Commit what is open and unmount ~/storage
 	@$(BIN)/genro-umount '$(MOUNTPOINT)'
 
 test: $(VENV)/.dev ## Set up and run the tests (under 20 minutes)
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m 'not long'
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not long'
 
 test-full: $(VENV)/.dev ## Run all tests, with those that take long
 	@$(BIN)/python -m pytest --timeout 1800
