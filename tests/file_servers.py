@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -69,9 +69,7 @@ class FileServer:
 
     def stop(self) -> None:
         """End it at once, with the processes that serve its connections. Idempotent."""
-        for pid in self._all()[1:]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self._tell(self._all()[1:], signal.SIGKILL)
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -79,13 +77,17 @@ class FileServer:
 
     def pause(self) -> None:
         """Have it and its connections do nothing."""
-        for pid in self._all():
-            os.kill(pid, signal.SIGSTOP)
+        self._tell(self._all(), signal.SIGSTOP)
 
     def resume(self) -> None:
         """Have them go on."""
-        for pid in self._all():
-            os.kill(pid, signal.SIGCONT)
+        self._tell(self._all(), signal.SIGCONT)
+
+    @staticmethod
+    def _tell(pids: Iterable[int], what: signal.Signals) -> None:
+        for pid in pids:
+            with suppress(ProcessLookupError):  # those that serve a connection end with it
+                os.kill(pid, what)
 
     def _all(self) -> list[int]:
         found = [self.pid] if self.pid else []

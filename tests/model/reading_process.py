@@ -21,6 +21,7 @@ from genro_storage import StorageManager
 from genro_storage.backends import registry
 from genro_storage.backends.base import Backend
 from genro_storage.backends.guarded import GuardedBackend
+from genro_storage.backends.mounts import Mounts
 from genro_storage.config import Definition, MemoryDefinition
 from genro_storage.entry import Entry
 from genro_storage.errors import StorageError
@@ -39,10 +40,10 @@ def remote_in_place_of_memory(make: Callable[[dict[str, Any]], Backend]) -> Iter
     """Memory mounts that are made meanwhile are over this instead, which is told their options; guarded as a remote."""
     create = registry.create
 
-    def create_remote(definition: Definition, clock: Clock) -> Backend:
+    def create_remote(definition: Definition, clock: Clock, mounts: Mounts | None = None) -> Backend:
         if isinstance(definition, MemoryDefinition):
             return GuardedBackend(make(definition.options), clock, definition.timeout_s)
-        return create(definition, clock)
+        return create(definition, clock, mounts)
 
     registry.create = create_remote
     try:

@@ -80,7 +80,7 @@ class TestInOneProcess:
         storage = pickle.loads(data)
         caches = {id(storage.volume(f'm{number}')._fetcher._cache) for number in range(5)}
         assert len(caches) == 1
-        assert storage.volume('m0')._staging == tmp_path / 'cache' / 'journal' / 'staging'
+        assert storage.volume('m0')._opener._staging == tmp_path / 'cache' / 'journal' / 'staging'
 
 
 class TestSecrets:
