@@ -125,12 +125,13 @@ class Recovery:
             log.exception('%s: the journal cannot be read, and what waits in it goes on waiting', self._name)
             return
         self._parked += [held for held in found if held.intent.parked]
-        for held in found:
-            if held.intent.kind != 'put':
-                self._errands.add(held)
         superseded = {name for held in found for name in held.intent.after}
         puts = {held.intent.id: held for held in found if held.intent.kind == 'put' and not held.intent.parked}
         self._superseded |= {name: puts[name] for name in superseded if name in puts}
+        # Only now: an errand begins at once, and forgets with its own record those that it supersedes.
+        for held in found:
+            if held.intent.kind != 'put':
+                self._errands.add(held)
         for name, held in sorted(puts.items()):
             if name not in superseded:
                 self._show(held)
