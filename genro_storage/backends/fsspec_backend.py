@@ -19,8 +19,9 @@ from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from genro_storage import paths
-from genro_storage.backends.base import ABSENT, Capabilities, Expected, InterruptedReadError, Source, SourceGoneError
+from genro_storage.backends.base import Capabilities, Expected, InterruptedReadError, Source, SourceGoneError
 from genro_storage.backends.copying import read_exactly
+from genro_storage.backends.expectations import refuse_target
 from genro_storage.backends.fsspec_entries import entry_of
 from genro_storage.backends.fsspec_errors import translating_foreign
 from genro_storage.backends.hidden_names import HiddenNames
@@ -369,17 +370,7 @@ class FsspecBackend:
             raise SourceGoneError(str(error)) from error
 
     def _check_target(self, path: str, expected: Expected) -> None:
-        there = self._find(path)
-        if there is None:
-            if isinstance(expected, Version):
-                raise StorageConflictError(f'{self._shown(path)} is gone; a version of it was expected')
-            return
-        if expected is ABSENT:
-            raise StorageExistsError(f'{self._shown(path)} exists')
-        if there.is_directory:
-            raise StorageIsADirectoryError(f'{self._shown(path)} is a directory')
-        if expected is not None and there.version != expected:
-            raise StorageConflictError(f'{self._shown(path)} has changed since it was opened')
+        refuse_target(self._find(path), expected, self._shown(path))
 
     def _make_parents(self, path: str) -> None:
         parent = paths.parent(path)

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from genro_storage import paths, posix_format
-from genro_storage.backends.base import ABSENT, Capabilities, Expected, Source, SourceGoneError
+from genro_storage.backends.base import ABSENT, Capabilities, Expected, Source
+from genro_storage.backends.expectations import source_of
 from genro_storage.backends.memory_content import Content, machine_memory, store
 from genro_storage.backends.oserrors import refuse_removing_root, refuse_rename, translating
 from genro_storage.entry import Entry, Kind, Usage, Version
@@ -250,15 +251,7 @@ class MemoryBackend:
         return node
 
     def _source(self, path: str, version: Version | None) -> _File:
-        try:
-            file = self._file(path)
-        except StorageNotFoundError as error:
-            if version is None:
-                raise
-            raise SourceGoneError(f'{self._shown(path)} is gone since it was opened') from error
-        if version is not None and file.version != version:
-            raise SourceGoneError(f'{self._shown(path)} has changed since it was opened')
-        return file
+        return source_of(lambda: self._file(path), version, self._shown(path))
 
     def _directory(self, path: str) -> _Directory:
         node = self._node(path)

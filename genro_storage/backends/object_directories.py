@@ -23,8 +23,8 @@ from genro_storage.backends.base import (
     Move,
     PartUpload,
     Source,
-    SourceGoneError,
 )
+from genro_storage.backends.expectations import source_of
 from genro_storage.backends.hidden_names import HiddenNames
 from genro_storage.backends.object_entries import description, entries_of, entry_at, file_entry, written_entry
 from genro_storage.backends.object_moves import ObjectMoves
@@ -374,15 +374,7 @@ class ObjectDirectories:
 
     def _source(self, path: str, version: Version | None) -> Entry:
         """What is to be copied. Raises SourceGoneError."""
-        try:
-            entry = self._file(path)
-        except StorageNotFoundError as error:
-            if version is None:
-                raise
-            raise SourceGoneError(f'{self._shown(path)} is gone since it was opened') from error
-        if version is not None and entry.version != version:
-            raise SourceGoneError(f'{self._shown(path)} has changed since it was opened')
-        return entry
+        return source_of(lambda: self._file(path), version, self._shown(path))
 
     def _require_directory(self, path: str) -> None:
         if not self.stat(path).is_directory:

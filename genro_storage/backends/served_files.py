@@ -18,6 +18,7 @@ from typing import Protocol
 
 from genro_storage import paths
 from genro_storage.backends.base import ABSENT, Capabilities, Expected, Source, SourceGoneError
+from genro_storage.backends.expectations import refuse_target
 from genro_storage.backends.hidden_names import HiddenNames
 from genro_storage.backends.oserrors import refuse_removing_root, refuse_rename
 from genro_storage.backends.per_process import PerProcess
@@ -302,17 +303,7 @@ class ServedFiles:
         return entry.version
 
     def _check_target(self, path: str, expected: Expected) -> None:
-        there = self._find(path)
-        if there is None:
-            if isinstance(expected, Version):
-                raise StorageConflictError(f'{self._shown(path)} is gone; a version of it was expected')
-            return
-        if expected is ABSENT:
-            raise StorageExistsError(f'{self._shown(path)} exists')
-        if there.is_directory:
-            raise StorageIsADirectoryError(f'{self._shown(path)} is a directory')
-        if expected is not None and there.version != expected:
-            raise StorageConflictError(f'{self._shown(path)} has changed since it was opened')
+        refuse_target(self._find(path), expected, self._shown(path))
 
     def _make_parents(self, path: str) -> None:
         missing = []

@@ -2,10 +2,15 @@
 
 # ruff: noqa: S101 - asserting is what it does
 
+import threading
+from collections.abc import Callable
+
 import msgspec
 
 from genro_storage.backends.base import Backend
 from genro_storage.entry import Entry
+from genro_storage.errors import StorageError
+from genro_storage.runtime import WouldBlock, serve_without_blocking
 from genro_storage.testing.sources import BytesSource
 
 
@@ -37,3 +42,21 @@ def agree(backend: Backend, stored: Entry, seen: Entry) -> bool:
 def as_listed(entry: Entry) -> Entry:
     """What any listing tells of an entry."""
     return msgspec.structs.replace(entry, attributes=None, metadata=None)
+
+
+def blocks_a_serving_thread(*operations: Callable[[], object]) -> list[bool]:
+    """Which of these operations refuse a thread that must not wait; whatever else they answer does not count."""
+    outcomes: list[object] = []
+
+    def serve() -> None:
+        serve_without_blocking()
+        for operation in operations:
+            try:
+                outcomes.append(operation())
+            except (WouldBlock, StorageError) as error:
+                outcomes.append(error)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    thread.join()
+    return [isinstance(outcome, WouldBlock) for outcome in outcomes]

@@ -2,7 +2,6 @@
 
 # ruff: noqa: D102, S101 - the names of tests are sentences, and asserting is what they do
 
-import threading
 from collections.abc import Callable
 
 import pytest
@@ -11,13 +10,11 @@ from genro_storage.backends.base import Backend
 from genro_storage.entry import Kind
 from genro_storage.errors import (
     StorageConflictError,
-    StorageError,
     StorageIsADirectoryError,
     StorageNotADirectoryError,
     StorageNotFoundError,
 )
-from genro_storage.runtime import WouldBlock, serve_without_blocking
-from genro_storage.testing.contract.asking import agree, as_listed, names, read, write
+from genro_storage.testing.contract.asking import agree, as_listed, blocks_a_serving_thread, names, read, write
 
 
 class LookingContract:
@@ -138,20 +135,7 @@ class LookingContract:
             backend.read_range('file', 0, 10, old.version)
 
     def test_only_instant_backends_answer_a_serving_thread(self, backend: Backend) -> None:
-        outcomes: list[object] = []
-
-        def serve() -> None:
-            serve_without_blocking()
-            for operation in (lambda: backend.stat(''), lambda: backend.read_range('no', 0, 1, None)):
-                try:
-                    outcomes.append(operation())
-                except (WouldBlock, StorageError) as error:
-                    outcomes.append(error)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        thread.join()
-        blocked = [isinstance(outcome, WouldBlock) for outcome in outcomes]
+        blocked = blocks_a_serving_thread(lambda: backend.stat(''), lambda: backend.read_range('no', 0, 1, None))
         assert blocked == [not backend.capabilities.instant] * 2
 
     def test_usage_is_unknown_or_consistent(self, backend: Backend) -> None:

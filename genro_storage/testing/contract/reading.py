@@ -11,7 +11,6 @@ class TestMyArchive(ReadOnlyContract):
 # ruff: noqa: D102, S101 - the names of tests are sentences, and asserting is what they do
 
 import random
-import threading
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,14 +21,12 @@ from genro_storage.backends.base import Backend
 from genro_storage.entry import Kind, Version
 from genro_storage.errors import (
     StorageConflictError,
-    StorageError,
     StorageIsADirectoryError,
     StorageNotADirectoryError,
     StorageNotFoundError,
     StorageReadOnlyError,
 )
-from genro_storage.runtime import WouldBlock, serve_without_blocking
-from genro_storage.testing.contract.asking import names, read
+from genro_storage.testing.contract.asking import blocks_a_serving_thread, names, read
 from genro_storage.testing.contract.putting import NAMES
 from genro_storage.testing.sources import BytesSource
 
@@ -172,18 +169,5 @@ class ReadOnlyContract:
         assert backend.usage() is None
 
     def test_only_instant_backends_answer_a_serving_thread(self, backend: Backend) -> None:
-        outcomes: list[object] = []
-
-        def serve() -> None:
-            serve_without_blocking()
-            for operation in (lambda: backend.stat(''), lambda: backend.read_range('digits', 0, 1, None)):
-                try:
-                    outcomes.append(operation())
-                except (WouldBlock, StorageError) as error:
-                    outcomes.append(error)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        thread.join()
-        blocked = [isinstance(outcome, WouldBlock) for outcome in outcomes]
+        blocked = blocks_a_serving_thread(lambda: backend.stat(''), lambda: backend.read_range('digits', 0, 1, None))
         assert blocked == [not backend.capabilities.instant] * 2
