@@ -19,6 +19,7 @@ from genro_storage.errors import (
     StorageNotFoundError,
     StorageUnsupportedError,
 )
+from genro_storage.reading.beginnings import Beginnings
 from genro_storage.reading.listings import HEADS_AT_ONCE, Listings
 from genro_storage.reading.neighbours import Neighbours
 from genro_storage.runtime import WorkerPool
@@ -38,6 +39,7 @@ class Lookups:
         descriptions: Descriptions,
         fetchers: WorkerPool,
         neighbours: Neighbours,
+        beginnings: Beginnings,
         adopt: Callable[[], None],
     ) -> None:
         """fetchers: for listings ahead of demand. adopt: takes over what other processes have left, once."""
@@ -49,6 +51,7 @@ class Lookups:
         self._entries = entries
         self._descriptions = descriptions
         self._neighbours = neighbours
+        self._beginnings = beginnings
         self._heads = WorkerPool(f'{self.name}-heads', HEADS_AT_ONCE)
         self._listings = Listings(
             backend,
@@ -78,10 +81,10 @@ class Lookups:
         if staged is not None:
             return Known(self._descriptions.of_staged(staged), 0.0)
         if self.backend.capabilities.instant:
-            return self._shown(Known(self._ask(path), self.definition.ttl_s))
+            return self._shown(Known(_or_none(self.backend.stat, path), self.definition.ttl_s))
         known = self._entries.find(path, timed=timed)
         if known is None or (known.entry is None and not paths.is_text(path)):
-            known = self.ask_anew(path)  # of a name that is no text the backend is to say whether it can be there
+            known = self._asked(path, self._beginnings.stat)  # a name that is no text may be one that cannot be there
         if known.entry is None and self._files.are_below(path):
             return Known(Entry(paths.basename(path), Kind.DIRECTORY), 0.0)  # it comes with what is to be in it
         if known.entry is not None:
@@ -94,7 +97,7 @@ class Lookups:
         if staged is not None:
             return Known(self._descriptions.of_staged(staged), 0.0)
         if self.backend.capabilities.instant:
-            return self._shown(Known(self._ask(path), self.definition.ttl_s))
+            return self._shown(Known(_or_none(self.backend.stat, path), self.definition.ttl_s))
         known = self._entries.find(path, timed=False)
         if known is None or known.entry is None:
             return known
@@ -132,9 +135,7 @@ class Lookups:
 
     def ask_anew(self, path: str) -> Known:
         """What the backend says, whatever is remembered."""
-        asked = self._entries.asking()
-        entry = self._ask(path)
-        return self._shown(Known(entry, self._entries.learn(path, entry, asked)))
+        return self._asked(path, self.backend.stat)
 
     def file_or_nothing(self, path: str) -> Entry | None:
         """What is at a path, if anything is. Raises StorageIsADirectoryError."""
@@ -161,6 +162,11 @@ class Lookups:
 
     # Inside
 
+    def _asked(self, path: str, stat: Callable[[str], Entry]) -> Known:
+        asked = self._entries.asking()
+        entry = _or_none(stat, path)
+        return self._shown(Known(entry, self._entries.learn(path, entry, asked)))
+
     def _list(self, path: str) -> tuple[list[Entry], float]:
         if self.backend.capabilities.instant:
             listed = self.backend.list_directory(path)
@@ -172,8 +178,9 @@ class Lookups:
     def _shown(self, known: Known) -> Known:
         return known if known.entry is None else known._replace(entry=self._descriptions.shown(known.entry))
 
-    def _ask(self, path: str) -> Entry | None:
-        try:
-            return self.backend.stat(path)
-        except (StorageNotFoundError, StorageNotADirectoryError):
-            return None
+
+def _or_none(stat: Callable[[str], Entry], path: str) -> Entry | None:
+    try:
+        return stat(path)
+    except (StorageNotFoundError, StorageNotADirectoryError):
+        return None

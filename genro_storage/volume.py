@@ -32,6 +32,7 @@ from genro_storage.errors import (
 )
 from genro_storage.lookups import Lookups
 from genro_storage.opening import Opener
+from genro_storage.reading.beginnings import Beginnings
 from genro_storage.reading.fetcher import Fetcher, File
 from genro_storage.reading.neighbours import Neighbours
 from genro_storage.reading.reader import (
@@ -83,6 +84,7 @@ class Volume:
         self._fetcher = Fetcher(backend, cache, self._fetchers, definition.timeout_s)
         self._entries = EntryCache(definition.ttl_s, clock)
         self._neighbours = Neighbours(self._fetcher, self._entries)
+        self._beginnings = Beginnings(backend, self._fetcher, self._entries)
         self.clock = clock
         self._changes = Changes(
             definition,
@@ -106,6 +108,7 @@ class Volume:
             self._descriptions,
             self._fetchers,
             self._neighbours,
+            self._beginnings,
             self.adopt,
         )
         self._opener = Opener(definition.name, backend, self._lookups, self._changes, staging, clock, self._reader)
@@ -122,6 +125,7 @@ class Volume:
             self._entries,
             self._lookups,
             self._neighbours,
+            self._beginnings,
             self._changes,
         )
         for part in parts:
@@ -464,6 +468,7 @@ class Volume:
             return DescriptorReader(self._descriptors.open_descriptor(path))
         if self.backend.capabilities.instant:
             return DirectReader(path, entry, self.backend)
+        self._beginnings.opened(path)
         self._neighbours.opened(path, entry)
         return BlockReader(path, entry, self._fetcher, lambda: self._entries.doubt(path))
 

@@ -199,6 +199,17 @@ class HoldsBack(Protocol):
 
 
 @runtime_checkable
+class TellsBeginnings(Protocol):
+    """A backend that can tell what is at a path and how it begins in the time of one question."""
+
+    def stat_and_read(self, path: str, size_bytes: int) -> tuple[Entry, bytes | None]:
+        """What ``stat`` tells, and of a file the first bytes of that very version: all, if it is no larger.
+
+        None for the bytes of whatever cannot be read now. Raises StorageNotFoundError.
+        """
+
+
+@runtime_checkable
 class OpensDescriptors(Protocol):
     """A backend whose files are files of this machine: who reads one holds it, whatever happens to its name."""
 

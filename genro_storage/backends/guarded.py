@@ -25,6 +25,7 @@ from genro_storage.backends.base import (
     SharesStore,
     Source,
     StoresMetadata,
+    TellsBeginnings,
     TellsHeaders,
     UploadsInParts,
 )
@@ -84,6 +85,20 @@ class GuardedBackend:
     def stat(self, path: str) -> Entry:
         """See Backend. Tried again."""
         return self._persist(lambda: self._inner.stat(path))
+
+    def stat_and_read(self, path: str, size_bytes: int) -> tuple[Entry, bytes | None]:
+        """See TellsBeginnings. Tried again, without the bytes where they broke off; none where the backend is none."""
+        inner = self._inner
+        if not isinstance(inner, TellsBeginnings):
+            return self.stat(path), None
+
+        def ask() -> tuple[Entry, bytes | None]:
+            try:
+                return inner.stat_and_read(path, size_bytes)
+            except InterruptedReadError:
+                return inner.stat(path), None
+
+        return self._persist(ask)
 
     def list_directory(self, path: str) -> Sequence[Entry]:
         """See Backend. Tried again."""

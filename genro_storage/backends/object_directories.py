@@ -28,7 +28,7 @@ from genro_storage.backends.expectations import source_of
 from genro_storage.backends.hidden_names import HiddenNames
 from genro_storage.backends.object_entries import description, entries_of, entry_at, file_entry, written_entry
 from genro_storage.backends.object_moves import ObjectMoves
-from genro_storage.backends.object_requests import PLAIN, Commit, ObjectRequests, StoredObject
+from genro_storage.backends.object_requests import PLAIN, Commit, ObjectRequests, ReadsBeginnings, StoredObject
 from genro_storage.backends.object_uploads import ObjectPartUpload
 from genro_storage.backends.oserrors import not_encodable, refuse_removing_root, refuse_rename
 from genro_storage.entry import Entry, Kind, Version
@@ -82,6 +82,17 @@ class ObjectDirectories:
         if entry is None:
             raise StorageNotFoundError(f'{self._shown(path)}: nothing is there')
         return entry
+
+    def stat_and_read(self, path: str, size_bytes: int) -> tuple[Entry, bytes | None]:
+        """See TellsBeginnings."""
+        if not path or not isinstance(self._requests, ReadsBeginnings):
+            return self.stat(path), None
+        self._begin(path)
+        stored, below, beginning = self._requests.look_into(self._key(path), self._below(path), size_bytes)
+        entry = entry_at(paths.basename(path), stored, below, self._below(path))
+        if entry is None:
+            raise StorageNotFoundError(f'{self._shown(path)}: nothing is there')
+        return entry, beginning if entry.is_file else None
 
     def list_directory(self, path: str) -> Sequence[Entry]:
         """See Backend."""

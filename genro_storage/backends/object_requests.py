@@ -6,7 +6,7 @@ methods several threads may call at once.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -161,3 +161,14 @@ class ObjectRequests(Protocol):
 
     def close(self) -> None:
         """Give back connections. Idempotent."""
+
+
+@runtime_checkable
+class ReadsBeginnings(Protocol):
+    """ObjectRequests whose answer to a read tells of the object what that to a HEAD tells."""
+
+    def look_into(self, key: str, prefix: str, size_bytes: int) -> tuple[StoredObject | None, list[str], bytes | None]:
+        """What ``look`` tells, and in the same time the first bytes of the object: all of them if it is no larger.
+
+        None for the bytes where there are none to be had, now or ever.
+        """

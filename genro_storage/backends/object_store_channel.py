@@ -127,7 +127,7 @@ def part_of(source: Source, extent: Extent) -> SignedBody:
 class S3Request(msgspec.Struct, frozen=True):
     """A method on a key, or on the bucket where there is none.
 
-    ``repeatable``: to do it twice is to do it once. ``allowed_status``: an answer beside 2xx and no error. ``extent``:
+    ``repeatable``: to do it twice is to do it once. ``allowed``: statuses beside 2xx that are no error. ``extent``:
     only these bytes of the object.
     """
 
@@ -137,7 +137,7 @@ class S3Request(msgspec.Struct, frozen=True):
     headers: Mapping[str, str] = _NOTHING
     body: SignedBody | None = None
     repeatable: bool = True
-    allowed_status: int = 200
+    allowed: frozenset[int] = frozenset()
     extent: Extent | None = None
 
 
@@ -196,7 +196,7 @@ class S3Channel:
 
     def _settle(self, request: S3Request, exchange: Exchange) -> Answer:
         answer = exchange.receive()
-        if answer.status == request.allowed_status != 200:
+        if answer.status in request.allowed:
             return answer
         # A copy or a completion that fails after a while has said 200 already (S3 API reference, CopyObject).
         told = answer.body and (answer.status >= 300 or request.method != 'GET')

@@ -25,6 +25,7 @@ from genro_storage.backends.object_store_http import Answer
 from genro_storage.backends.object_store_reading import ObstoreReader
 from genro_storage.backends.object_store_transfers import S3Transfers, S3Upload, abort, headers_of, metadata_in
 from genro_storage.backends.per_process import PerProcess
+from genro_storage.backends.ranges import PARTIAL
 from genro_storage.entry import Extent
 from genro_storage.errors import StorageConflictError, StorageIOError, StorageThrottledError
 from genro_storage.runtime import WorkerPool
@@ -37,9 +38,13 @@ _WORKERS = 16
 # DeleteObjects takes no more.
 _REMOVED_AT_ONCE = 1_000
 
-# RFC 9110, 15.5.5 and 15.5.17.
+# RFC 9110, 15.5.4, 15.5.5 and 15.5.17.
+_FORBIDDEN = 403
 _NOT_FOUND = 404
 _RANGE_NOT_SATISFIABLE = 416
+
+# Answers that tell nothing of an object whose bytes were asked for: it is empty, or archived, which a HEAD may know.
+_NO_BYTES = frozenset({_FORBIDDEN, _RANGE_NOT_SATISFIABLE})
 
 # How long close waits for workers; what is under way then goes with the process.
 _CLOSE_TIMEOUT_S = 1.0
@@ -92,6 +97,16 @@ class S3Requests:
             for (key, prefix), listed, heads in zip(places, answers[::2], answers[1::2], strict=True)
         ]
 
+    def look_into(self, key: str, prefix: str, size_bytes: int) -> tuple[StoredObject | None, list[str], bytes | None]:
+        """See ReadsBeginnings."""
+        reading = S3Request('GET', key, allowed=_NO_BYTES | {_NOT_FOUND}, extent=Extent(0, size_bytes))
+        listed, answer = self._channel.ask_all([_first(prefix, 1), reading])
+        below = self._keys(prefix, listed)
+        if answer.status in _NO_BYTES:
+            return self.head(key), below, None
+        stored = self._described(key, answer)
+        return stored, below, None if stored is None else answer.body
+
     def first_keys(self, prefixes: Sequence[str], limit: int) -> list[list[str]]:
         """See ObjectRequests."""
         answers = self._channel.ask_all([_first(prefix, limit) for prefix in prefixes])
@@ -136,7 +151,7 @@ class S3Requests:
             return data
         headers = {} if tag is None else {'if-match': f'"{tag}"'}
         wanted = Extent(offset, size_bytes)
-        request = S3Request('GET', key, headers=headers, allowed_status=_RANGE_NOT_SATISFIABLE, extent=wanted)
+        request = S3Request('GET', key, headers=headers, allowed=frozenset({_RANGE_NOT_SATISFIABLE}), extent=wanted)
         try:
             answer = connection.channel.ask(request)
         except StorageThrottledError:
@@ -232,8 +247,10 @@ class S3Requests:
         try:
             moment = parsedate_to_datetime(headers['last-modified'])
             tag = xml.tag_of(headers['etag'])
-            size_bytes, mtime_s = int(headers['content-length']), int(moment.timestamp())
-            return StoredObject(key, size_bytes, mtime_s, tag, metadata_in(headers))
+            # The length of a part of it is that of the part.
+            partial = answer.status == PARTIAL
+            told = headers['content-range'].rpartition('/')[2] if partial else headers['content-length']
+            return StoredObject(key, int(told), int(moment.timestamp()), tag, metadata_in(headers))
         except (KeyError, ValueError) as error:
             raise self._channel.malformed(key, error) from error
 
@@ -248,7 +265,7 @@ class S3Requests:
 
 
 def _head(key: str) -> S3Request:
-    return S3Request('HEAD', key, allowed_status=_NOT_FOUND)
+    return S3Request('HEAD', key, allowed=frozenset({_NOT_FOUND}))
 
 
 def _first(prefix: str, limit: int) -> S3Request:

@@ -251,7 +251,7 @@ class S3Upload:
 
 def abort(channel: S3Channel, key: str, token: str) -> None:
     """Have the server forget an upload; no error where there is none."""
-    channel.ask(S3Request('DELETE', key, {'uploadId': token}, allowed_status=_NOT_FOUND))
+    channel.ask(S3Request('DELETE', key, {'uploadId': token}, allowed=frozenset({_NOT_FOUND})))
 
 
 def copy_source(channel: S3Channel, key: str, tag: str | None) -> dict[str, str]:

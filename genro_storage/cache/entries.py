@@ -135,6 +135,11 @@ class EntryCache:
                     return Known(listing.entries.get(name), listing.expires - now)
             return None
 
+    def was_known(self, path: str) -> bool:
+        """Whether anything is known of a path, however old."""
+        with self._lock:
+            return path in self._facts or paths.parent(path) in self._listings
+
     def has_others(self, path: str) -> bool | None:
         """Whether the directory of a path has other entries; None where that is not known."""
         with self._lock:

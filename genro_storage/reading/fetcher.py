@@ -107,6 +107,11 @@ class Fetcher:
             self._fetch(mine[0])
         return [self._wait(fetches[number]).block(number) for number in missing]
 
+    def keep(self, file: File, beginning: bytes) -> None:
+        """The first block of a file, which somebody has brought with something else."""
+        if beginning and len(beginning) == extent_of(0, 0, file.size_bytes).size_bytes:
+            self._cache.put(self._key(file, 0), beginning)
+
     def prefetch(self, file: File, first: int, last: int) -> list[Fetch]:
         """Have these blocks fetched if missing, and return what was begun; who reads there meets a failure again."""
         _, begun = self._request(file, self._cache.absent(self._key(file, first), last + 1 - first), take=False)

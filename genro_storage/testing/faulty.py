@@ -21,6 +21,7 @@ from genro_storage.backends.base import (
     SharesStore,
     Source,
     StoresMetadata,
+    TellsBeginnings,
     TellsHeaders,
     UploadsInParts,
 )
@@ -115,6 +116,13 @@ class FaultyBackend:
     def stat(self, path: str) -> Entry:
         """See Backend."""
         return self._call('stat', lambda: self.inner.stat(path))
+
+    def stat_and_read(self, path: str, size_bytes: int) -> tuple[Entry, bytes | None]:
+        """See TellsBeginnings; a stat and no bytes where the inner backend is none."""
+        inner = self.inner
+        if not isinstance(inner, TellsBeginnings):
+            return self.stat(path), None
+        return self._call('stat_and_read', lambda: inner.stat_and_read(path, size_bytes))
 
     def list_directory(self, path: str) -> Sequence[Entry]:
         """See Backend."""

@@ -168,6 +168,8 @@ class Cached:
 
     def read(self, key: str) -> bytes:
         with self.manager() as manager:
+            # Of what is listed nothing is brought with a look.
+            list(manager.node('sick').children())
             return manager.node('sick', key).read_bytes()
 
     def fetched(self, key: str) -> int:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from genro_storage.backends.base import Backend, InterruptedReadError
+from genro_storage.backends.base import Backend, InterruptedReadError, TellsBeginnings
 from genro_storage.entry import Version
 from genro_storage.errors import (
     StorageConflictError,
@@ -18,7 +18,7 @@ from genro_storage.errors import (
     StorageUnavailableError,
 )
 from tests.faults.fault_proxy import SLOW_DOWN, Asked, Close, Fault, FaultProxy, Reply, Reset, Shorten, Stall
-from tests.faults.sick import MIB, Reading
+from tests.faults.sick import MIB, PATIENT_S, Reading, Sick
 
 #: obstore hands over pieces of this; less than one is asked for again.
 LOST_MAX_BYTES = 256 << 10
@@ -28,6 +28,9 @@ BROKEN_AT = MIB + 100_000
 SHORT_S = 0.5
 #: Beside the timeout itself, on a machine that others use too.
 SLACK_S = 2.0
+
+#: An object in cold storage: to ask about it is allowed, to read it is not (S3 API reference, GetObject).
+ARCHIVED = Reply('403 Forbidden', b'<Error><Code>InvalidObjectState</Code><Message>archived</Message></Error>')
 
 
 def version_of(backend: Backend, key: str) -> Version:
@@ -45,6 +48,17 @@ def assert_resumed(proxy: FaultProxy, key: str, first: Asked, second: Asked) -> 
     arrived = second.start - first.start
     assert first.sent_bytes - LOST_MAX_BYTES < arrived <= first.sent_bytes
     assert second.size_bytes == first.size_bytes - arrived
+
+
+@pytest.mark.parametrize('fault', [Reset(5_000), Close(5_000), Shorten(5_000), ARCHIVED], ids=repr)
+def test_a_look_does_not_fail_for_the_bytes_that_come_with_it(sick: Sick, fault: Fault) -> None:
+    key, data = sick.new(MIB)
+    backend = sick.backend('obstore', PATIENT_S)
+    assert isinstance(backend, TellsBeginnings)
+    entry = backend.stat(key)
+    sick.proxy.plan(fault, key=key)
+    assert backend.stat_and_read(key, 10_000) == (entry, None)
+    assert backend.stat_and_read(key, 10_000) == (entry, data[:10_000])
 
 
 @pytest.mark.parametrize('fault', [Reset(BROKEN_AT), Close(BROKEN_AT)], ids=['reset', 'closed early'])

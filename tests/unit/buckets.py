@@ -61,6 +61,10 @@ class DictRequests:
         return [(self._head(key), self._below(prefix)[:1]) for key, prefix in places]
 
     @counted
+    def look_into(self, key: str, prefix: str, size_bytes: int) -> tuple[StoredObject | None, list[str], bytes | None]:
+        return self._head(key), self._below(prefix)[:1], self.stored.get(key, b'')[:size_bytes] or None
+
+    @counted
     def first_keys(self, prefixes: Sequence[str], limit: int) -> list[list[str]]:
         return [self._below(prefix)[:limit] for prefix in prefixes]
 

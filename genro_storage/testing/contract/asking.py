@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from genro_storage.backends.base import Backend
+from genro_storage.backends.base import Backend, TellsBeginnings
 from genro_storage.entry import Entry
 from genro_storage.errors import StorageError
 from genro_storage.runtime import WouldBlock, serve_without_blocking
@@ -22,6 +22,13 @@ def write(backend: Backend, path: str, data: bytes) -> Entry:
 def read(backend: Backend, path: str) -> bytes:
     """All bytes of a file."""
     return backend.read_range(path, 0, backend.stat(path).size_bytes, None)
+
+
+def stat_and_read(backend: Backend, path: str, size_bytes: int) -> tuple[Entry, bytes | None]:
+    """What is at a path and how it begins: in one where the backend is a TellsBeginnings, else without the bytes."""
+    if isinstance(backend, TellsBeginnings):
+        return backend.stat_and_read(path, size_bytes)
+    return backend.stat(path), None
 
 
 def names(backend: Backend, path: str = '') -> set[str]:

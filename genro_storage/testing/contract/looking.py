@@ -14,7 +14,15 @@ from genro_storage.errors import (
     StorageNotADirectoryError,
     StorageNotFoundError,
 )
-from genro_storage.testing.contract.asking import agree, as_listed, blocks_a_serving_thread, names, read, write
+from genro_storage.testing.contract.asking import (
+    agree,
+    as_listed,
+    blocks_a_serving_thread,
+    names,
+    read,
+    stat_and_read,
+    write,
+)
 
 
 class LookingContract:
@@ -105,6 +113,17 @@ class LookingContract:
         version = write(backend, 'digits', b'0123456789').version
         assert backend.read_range('digits', offset, size_bytes, None) == expected
         assert backend.read_range('digits', offset, size_bytes, version) == expected
+
+    @pytest.mark.parametrize('size_bytes', [0, 1, 9, 10, 11, 5_000])
+    def test_a_stat_and_a_beginning_in_one_are_what_both_tell(self, backend: Backend, size_bytes: int) -> None:
+        data = bytes(index % 251 for index in range(size_bytes))
+        write(backend, 'd/file', data)
+        for path, content in [('d/file', data), ('d', None), ('', None)]:
+            entry, beginning = stat_and_read(backend, path, 10)
+            assert entry == backend.stat(path)
+            assert beginning is None or beginning == (content or b'')[:10]
+        with pytest.raises(StorageNotFoundError):
+            stat_and_read(backend, 'd/nothing', 10)
 
     def test_an_empty_file_reads_as_nothing(self, backend: Backend) -> None:
         entry = write(backend, 'empty', b'')
