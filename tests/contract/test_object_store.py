@@ -18,6 +18,7 @@ from genro_storage.backends.base import ABSENT, Backend
 from genro_storage.backends.object_store import ObjectStoreBackend, make_store, s3_address
 from genro_storage.backends.object_store_channel import S3Channel
 from genro_storage.backends.object_store_reading import ObstoreReader
+from genro_storage.backends.object_store_requests import OWN_READS_FROM_BYTES, S3Connection, S3Requests
 from genro_storage.backends.object_store_signing import Credentials, Signer
 from genro_storage.backends.object_store_transfers import S3Transfers
 from genro_storage.backends.s3 import S3Backend
@@ -111,6 +112,32 @@ def backend(s3_server: S3Server, bucket: str) -> Iterator[ObjectStoreBackend]:
 def _backend(server: S3Server, bucket: str, **changed: Any) -> ObjectStoreBackend:
     arguments = {'endpoint_url': server.endpoint_url, 'key': server.key, 'secret': server.secret}
     return ObjectStoreBackend(bucket, **arguments | changed)
+
+
+class Handed:
+    """In the place of obstore's reader: says what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def read(self, key: str, offset: int, size_bytes: int, tag: str | None, what: str) -> bytes:
+        self.asked.append(size_bytes)
+        return b'obstore'
+
+
+@pytest.mark.parametrize(('scheme', 'by_obstore'), [('http', [10, OWN_READS_FROM_BYTES - 1]), ('https', None)])
+def test_long_ranges_are_our_own_where_nothing_is_encrypted(
+    s3_server: S3Server, bucket: str, scheme: str, by_obstore: list[int] | None
+) -> None:
+    sizes = [10, OWN_READS_FROM_BYTES - 1, OWN_READS_FROM_BYTES, 2 * OWN_READS_FROM_BYTES]
+    address = s3_address(bucket, s3_server.region, s3_server.endpoint_url.replace('http', scheme))
+    channel = S3Channel(address, Signer(address.host, address.region, _credentials(s3_server)), 'here', 5)
+    reader: Any = Handed()
+    with closing(S3Requests('here', lambda: S3Connection(channel, reader))) as requests:
+        s3_server.put(bucket, 'long', bytes(3 * OWN_READS_FROM_BYTES))
+        for size in sizes:
+            assert requests.read('long', 0, size, None) in {b'obstore', bytes(size)}
+    assert reader.asked == (sizes if by_obstore is None else by_obstore)
 
 
 class TestBesideTheOtherDriver:
