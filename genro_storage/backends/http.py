@@ -71,6 +71,15 @@ class HttpBackend(ReadOnlyBackend):
             return self._directory(path, self._ask('HEAD', path, directory=True))
         return self._file(path, found.answer)
 
+    def stat_and_read(self, path: str, size_bytes: int) -> tuple[Entry, bytes | None]:
+        """See TellsBeginnings."""
+        about_to_block()
+        found = self._ask('GET', path, extent=Extent(0, size_bytes)) if path else None
+        if found is None or found.answer.status not in {OK, PARTIAL} or found.is_below_slash:
+            return self.stat(path), None
+        entry = self._file(path, found.answer)
+        return entry, found.answer.body if entry.is_file else None
+
     def list_directory(self, path: str) -> Sequence[Entry]:
         """See Backend. Raises StorageUnsupportedError where the server shows no index page."""
         about_to_block()

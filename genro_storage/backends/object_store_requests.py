@@ -2,10 +2,9 @@
 
 Owns which requests there are and what their answers mean. Ranges are read through obstore, but for long ones where
 nothing is encrypted. Everything else is asked for by signed requests of our own, which are as fast and can what obstore
-cannot: its paths name neither a marker (``d/``
-becomes ``d``) nor a key with a control character; its listings fail as a whole on one such key, or show another name
-for it, and always fetch a thousand keys where one would do; its completion of an upload takes no condition; and its
-failures do not tell a timeout from a refusal but by text.
+cannot: its paths name neither a marker (``d/`` becomes ``d``) nor a key with a control character; its listings fail as
+a whole on one such key, or show another name for it, and always fetch a thousand keys where one would do; its
+completion of an upload takes no condition; and its failures do not tell a timeout from a refusal but by text.
 
 Threads: safe; connections and workers are shared by all. A forked child makes its own.
 """

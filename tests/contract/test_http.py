@@ -80,6 +80,11 @@ class TestHttp(LookingContract):
         yield _WrittenBehind(http, writing)
         writing.close()
 
+    def test_the_look_at_a_file_brings_its_beginning(self, http: HttpBackend, folder: Path) -> None:
+        (folder / 'file').write_bytes(b'0123456789')
+        entry, beginning = http.stat_and_read('file', 4)
+        assert (entry.size_bytes, beginning) == (10, b'0123')
+
     # What LookingContract asks of removals and renames is the other backend's here.
 
     def test_put_stat_and_listing_agree_on_an_entry(self, backend: Backend) -> None:
