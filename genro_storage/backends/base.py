@@ -330,7 +330,15 @@ class Move(msgspec.Struct, frozen=True, gc=False):
 
 @runtime_checkable
 class MovesInSteps(Protocol):
-    """A backend whose rename of a directory is copies and then removals, so that somebody can note how far it is."""
+    """A backend whose rename is copies and then removals: it can be told what need not be asked, and be noted."""
+
+    def move_seen(self, source: str, target: str, seen: Entry, *, beside: bool | None = None) -> Entry:
+        """Rename a file of which the caller has seen this version lately, and the entry that it becomes.
+
+        At the target he has seen a file or nothing, in a directory. None of that is asked again; ``beside`` as for
+        ``remove_file``. The time is 0 where only asking would tell, and attributes are those that were seen. Raises
+        StorageConflictError or StorageNotFoundError if it is another file by now, or none, and nothing has happened.
+        """
 
     def plan_move(self, source: str, target: str) -> Sequence[Move]:
         """What a rename of a directory has to move. Raises what ``rename`` raises before it does anything."""

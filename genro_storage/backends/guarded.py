@@ -182,6 +182,10 @@ class GuardedBackend:
         assert isinstance(self._inner, SharesStore)  # noqa: S101 - who asks has seen the name of the store
         return self._inner.path_in_store(path)
 
+    def move_seen(self, source: str, target: str, seen: Entry, *, beside: bool | None = None) -> Entry:
+        """See MovesInSteps. Once: a second try could not tell its own success from a file that has gone."""
+        return self._once(lambda: self._mover.move_seen(source, target, seen, beside=beside))
+
     def plan_move(self, source: str, target: str) -> Sequence[Move]:
         """See MovesInSteps. Tried again: what is done already it finds done."""
         return self._persist(lambda: self._mover.plan_move(source, target))

@@ -264,6 +264,16 @@ class ObjectDirectories:
             self._requests.remove(self._key(source))
             self._keep(paths.parent(source))
 
+    def move_seen(self, source: str, target: str, seen: Entry, *, beside: bool | None = None) -> Entry:
+        """See MovesInSteps."""
+        self._begin_move(source, target)
+        tag = seen.version.tag if seen.version is not None else None
+        stored = self._requests.copy(self._key(source), self._key(target), seen.size_bytes, tag)
+        self._requests.remove(self._key(source))
+        self._keep(paths.parent(source), beside)
+        told = file_entry(paths.basename(target), msgspec.structs.replace(stored, size_bytes=seen.size_bytes))
+        return msgspec.structs.replace(told, attributes=seen.attributes, metadata=None)
+
     def plan_move(self, source: str, target: str) -> Sequence[Move]:
         """See MovesInSteps."""
         moving = self._movable(source, target)

@@ -186,6 +186,10 @@ class FaultyBackend:
         assert isinstance(self.inner, SharesStore)  # noqa: S101 - who asks has seen the name of the store
         return self.inner.path_in_store(path)
 
+    def move_seen(self, source: str, target: str, seen: Entry, *, beside: bool | None = None) -> Entry:
+        """See MovesInSteps."""
+        return self._call('move_seen', lambda: self._mover.move_seen(source, target, seen, beside=beside))
+
     def plan_move(self, source: str, target: str) -> Sequence[Move]:
         """See MovesInSteps."""
         return self._call('plan_move', lambda: self._mover.plan_move(source, target))

@@ -18,6 +18,7 @@ from genro_storage.backends.base import ABSENT, Backend, Move, MovesInSteps
 from genro_storage.cache.entries import EntryCache, Known
 from genro_storage.entry import Entry, Extent
 from genro_storage.errors import (
+    StorageConflictError,
     StorageError,
     StorageIsADirectoryError,
     StorageNotADirectoryError,
@@ -159,14 +160,16 @@ class Moves:
         # Who had nobody that holds it open has gone from the table with its commit.
         moving = [staged for staged in moving if self._files.find(staged.path) is staged]
         current = [self._commits.is_current(staged) for staged in moving]
-        with self._noted(source, target, replaced) as is_directory:
-            try:
-                if is_directory:
-                    self._move_directory(source, target)
-                else:
-                    self._backend.rename(source, target)
-            finally:
-                self._forget(source, target)
+        moved = self._find(source).entry if self._journal is not None and self._moves_in_steps else None
+        with self._noted(source, target, moved, replaced):
+            if moved is None or not self._move_seen(source, target, moved):
+                try:
+                    if moved is not None and moved.is_directory:
+                        self._move_directory(source, target)
+                    else:
+                        self._backend.rename(source, target)
+                finally:
+                    self._forget(source, target)
             for staged in replaced:
                 self._commits.forget(staged)
         for staged, rebased in zip(moving, current, strict=True):
@@ -177,14 +180,10 @@ class Moves:
                     self._commits.rebase(staged)
 
     @contextmanager
-    def _noted(self, source: str, target: str, replaced: Sequence[StagedFile]) -> Iterator[bool]:
-        """Note the rename of a file that takes several steps while it happens; whether it is one of a directory.
-
-        What it replaces is to be forgotten inside.
-        """
-        moved = self._find(source).entry if self._journal is not None and self._moves_in_steps else None
+    def _noted(self, source: str, target: str, moved: Entry | None, replaced: Sequence[StagedFile]) -> Iterator[None]:
+        """Note the rename of a file that takes several steps while it happens. What it replaces is forgotten inside."""
         if self._journal is None or moved is None or moved.is_directory:
-            yield moved is not None
+            yield
             return
         now_ns = self._clock.time_ns()
         intent = Intent(
@@ -200,7 +199,7 @@ class Moves:
         )
         held = self._journal.add(intent)
         try:
-            yield False
+            yield
         except StorageError:
             self._journal.drop(held)  # who asked is told, and looks
             raise
@@ -209,6 +208,37 @@ class Moves:
     @property
     def _moves_in_steps(self) -> bool:
         return self._backend.capabilities.moves_in_steps and isinstance(self._backend, MovesInSteps)
+
+    def _move_seen(self, source: str, target: str, moved: Entry) -> bool:
+        """Rename a file, if that is known to be possible, without asking again; whether that was done.
+
+        Whoever saves a document makes a new one, renames it and looks at it, each time.
+        """
+        assert isinstance(self._backend, MovesInSteps)  # noqa: S101 - seen before
+        if moved.is_directory or not self._is_free(target):
+            return False
+        is_beside = paths.parent(source) == paths.parent(target)
+        asked = self._entries.asking()
+        arrived = None
+        try:
+            beside = True if is_beside else self._entries.has_others(source)
+            arrived = self._backend.move_seen(source, target, moved, beside=beside)
+        except (StorageConflictError, StorageNotFoundError):
+            return False  # it has changed since
+        finally:
+            if arrived is None:
+                self._forget(source, target)
+        self._entries.changed(source, None, asked)
+        told = self._backend.capabilities.tells_mtime or arrived.modified_ns
+        self._entries.changed(target, arrived, asked, timed=bool(told))
+        return True
+
+    def _is_free(self, target: str) -> bool:
+        """Whether a file may take this name, as far as is known without asking."""
+        parent, known = paths.parent(target), self._entries.find(target, timed=False)
+        if known is None or (known.entry is not None and known.entry.is_directory) or not paths.is_text(target):
+            return False
+        return not parent or self._entries.is_directory(parent)
 
     def _move_directory(self, source: str, target: str) -> None:
         assert isinstance(self._backend, MovesInSteps) and self._journal is not None  # noqa: S101, PT018 - seen before

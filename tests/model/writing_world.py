@@ -72,7 +72,8 @@ class World:
     def begin(self) -> str:
         """A new directory; its name."""
         name = f'example-{next(self._numbers)}'
-        assert self.process.perform('begin', str(self.stage.mountpoint / MOUNT / name)) is None
+        failed = self.process.perform('begin', str(self.stage.mountpoint / MOUNT / name))
+        assert failed is None, (failed, self.daemon.log_text)
         return name
 
     def remount(self) -> None:

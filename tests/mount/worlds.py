@@ -29,6 +29,11 @@ PLAIN_UID = 65534
 #: program → Debian package
 _NEEDED = {'fusermount3': 'fuse3', 'unshare': 'util-linux', 'nsenter': 'util-linux', 'setpriv': 'util-linux'}
 
+#: Copies of mounts that other tests serve just now: they would outlive their unmounting, and with them their servers.
+_WITHOUT_MOUNTS_OF_OTHERS = """
+awk '$0 ~ / - fuse/ { print $5 }' /proc/self/mountinfo |
+while read -r copied; do umount --lazy --no-canonicalize "$(printf '%b' "$copied")"; done
+"""
 _USER_WORLD = """
 mount -t tmpfs -o mode=755 world "$1"
 mknod -m "$2" "$1/fuse" c 10 229
@@ -58,7 +63,7 @@ class World:
     def _make_namespace(self, setup: str) -> 'subprocess.Popen[bytes]':
         scratch = self.directory / 'world'
         scratch.mkdir()
-        script = f'set -e\n{setup}\necho made\nexec sleep infinity'
+        script = f'set -e\n{_WITHOUT_MOUNTS_OF_OTHERS}\n{setup}\necho made\nexec sleep infinity'
         command = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', script, 'sh', str(scratch), '666']
         keeper = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert keeper.stdout is not None

@@ -11,7 +11,13 @@ from genro_storage.backends.object_directories import ObjectDirectories
 from genro_storage.cache.memory import MemoryBlockCache
 from genro_storage.config import MemoryDefinition
 from genro_storage.config.definitions import Durability
-from genro_storage.errors import StorageConflictError, StorageIOError
+from genro_storage.errors import (
+    StorageConflictError,
+    StorageIOError,
+    StorageIsADirectoryError,
+    StorageNotADirectoryError,
+    StorageNotFoundError,
+)
 from genro_storage.testing import BytesSource, FaultyBackend, ManualClock
 from genro_storage.volume import Volume
 from genro_storage.writing.journal import Held, Journal
@@ -133,6 +139,43 @@ class TestRequests:
         assert self.asked(bucket) == {'remove': 9}
         volume.remove_file(f'd/{names[-1]}')
         assert volume.stat('d').is_directory
+
+    def test_a_save_by_an_editor_is_three_requests(self, bucket: Bucket) -> None:
+        volume = bucket.volume()
+        volume.make_directory('d')
+        self.asked(bucket)
+        for number in range(10):
+            assert volume.find('d/new').entry is None
+            write(volume, 'd/new', b'%d' % number)
+            volume.rename('d/new', 'd/document')
+            assert volume.stat('d/document').size_bytes == 1
+        assert self.asked(bucket) == {'upload': 10, 'copy': 10, 'remove': 10}
+        assert bucket.requests.stored['d/document'] == b'9'
+        assert {entry.name for entry in volume.list_directory('d')[0]} == {'document'}
+        assert bucket.left() == []
+
+    def test_what_others_have_changed_since_it_was_seen_moves_as_it_is(self, bucket: Bucket) -> None:
+        bucket.requests.stored |= {'d/f': b'seen', 'd/g': b'replaced'}
+        volume = bucket.volume()
+        volume.list_directory('d')
+        bucket.requests.stored['d/f'] = b'changed since'
+        volume.rename('d/f', 'd/g')
+        assert volume.stat('d/g').size_bytes == len(b'changed since')
+        assert bucket.requests.stored['d/g'] == b'changed since'
+        del bucket.requests.stored['d/g']
+        with pytest.raises(StorageNotFoundError):
+            volume.rename('d/g', 'd/h')
+        assert volume.find('d/g').entry is None
+
+    @pytest.mark.parametrize('target', ['e', 'nothing/f', 'd/file/f'])
+    def test_where_no_file_may_go_that_is_said_as_ever(self, bucket: Bucket, target: str) -> None:
+        bucket.requests.stored |= {'d/f': b'1', 'd/file': b'2', 'e/g': b'3'}
+        volume = bucket.volume()
+        for directory in ('', 'd', 'e'):
+            volume.list_directory(directory)
+        with pytest.raises((StorageIsADirectoryError, StorageNotFoundError, StorageNotADirectoryError)):
+            volume.rename('d/f', target)
+        assert volume.stat('d/f').size_bytes == 1
 
     def test_the_time_goes_with_the_file_to_the_nanosecond_and_is_asked_for_by_nobody(self, bucket: Bucket) -> None:
         volume = bucket.volume()
@@ -357,19 +400,22 @@ class TestDirectories:
 
     @pytest.mark.parametrize('at_once', [False, True])
     @pytest.mark.parametrize('step', ['before it', 'copied', 'done'])
+    @pytest.mark.parametrize('method', ['rename', 'move_seen'])
     def test_a_rename_over_a_file_that_waits_is_made_or_not_when_it_was_interrupted(
-        self, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, step: str, at_once: bool
+        self, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, method: str, step: str, at_once: bool
     ) -> None:
         """``at_once``: what is left to be done is done before anybody goes on, as a quick thread may do it."""
         bucket.durability = Durability.WRITEBACK
         bucket.requests.stored.update({'one': b'moved', 'other': b'old'})
         volume = bucket.volume()
         write(volume, 'other', b'acknowledged')
+        if method == 'rename':
+            volume._entries.forget('')
         with monkeypatch.context() as patched:
             if step == 'copied':
                 patched.setattr(bucket.requests, 'remove', killed)
             else:
-                bucket.backend.fail('rename', Killed(), after=step == 'done')  # type: ignore[arg-type]
+                bucket.backend.fail(method, Killed(), after=step == 'done')  # type: ignore[arg-type]
             with pytest.raises(Killed):
                 volume.rename('one', 'other')
         if at_once:
@@ -397,7 +443,7 @@ class TestDirectories:
         bucket.requests.stored.update({'one': b'moved', 'other': b'old'})
         volume = bucket.volume()
         write(volume, 'other', b'acknowledged')
-        bucket.backend.fail('rename', StorageIOError('refused'))
+        bucket.backend.fail('move_seen', StorageIOError('refused'))
         with pytest.raises(StorageIOError):
             volume.rename('one', 'other')
         volume.sync('')

@@ -16,7 +16,7 @@ from genro_storage.errors import (
     StoragePathError,
     StoragePermissionError,
 )
-from genro_storage.testing.contract.asking import names, read, write
+from genro_storage.testing.contract.asking import agree, as_listed, names, read, write
 
 _FILES = ('a', 'b', 'e/b', 'e/f/c')
 
@@ -38,6 +38,41 @@ class MovingContract:
         backend.make_directory('d/empty')
         backend.make_directory('to')
         return backend
+
+    @pytest.mark.parametrize('target', ['d/new', 'd/b', 'to/new', 'to/new/deeper'])
+    def test_a_file_that_was_seen_moves(self, backend: Backend, mover: MovesInSteps | None, target: str) -> None:
+        if mover is None:
+            return
+        arrived = mover.move_seen('d/a', target, backend.stat('d/a'))
+        assert agree(backend, arrived, as_listed(backend.stat(target)))
+        assert read(backend, target) == b'a'
+        with pytest.raises(StorageNotFoundError):
+            backend.stat('d/a')
+
+    @pytest.mark.parametrize('beside', [None, False])
+    def test_a_directory_outlives_the_file_that_moves_out(
+        self, backend: Backend, mover: MovesInSteps | None, beside: bool | None
+    ) -> None:
+        if mover is None:
+            return
+        mover.move_seen('d/e/f/c', 'to/c', backend.stat('d/e/f/c'), beside=beside)
+        assert names(backend, 'd/e/f') == set()
+        assert names(backend, 'to') == {'c'}
+
+    def test_what_has_changed_since_it_was_seen_does_not_move(
+        self, backend: Backend, mover: MovesInSteps | None
+    ) -> None:
+        if mover is None:
+            return
+        seen = backend.stat('d/a')
+        write(backend, 'd/a', b'another')
+        with pytest.raises(StorageConflictError):
+            mover.move_seen('d/a', 'd/new', seen)
+        assert read(backend, 'd/a') == b'another'
+        backend.remove_file('d/a')
+        with pytest.raises((StorageConflictError, StorageNotFoundError)):
+            mover.move_seen('d/a', 'd/new', seen)
+        assert 'new' not in names(backend, 'd')
 
     def test_a_plan_names_all_that_moves(self, backend: Backend, mover: MovesInSteps | None) -> None:
         if mover is None:
