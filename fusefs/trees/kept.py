@@ -8,7 +8,7 @@ import stat
 import msgspec
 
 from fusefs.inodes import Inode
-from genro_storage.entry import Attributes, Version
+from genro_storage.entry import Attributes, Entry, Version
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -26,6 +26,9 @@ class Kept(msgspec.Struct, frozen=True):
     entries_ns: int | None = None
     #: The next lookup of the name is to find a new inode.
     superseded: bool = False
+    #: Of what has been removed: the seed of its number (InodeNumbers), and what was there, if that is known.
+    seed: str | None = None
+    removed: Entry | None = None
 
 
 def kept_of(inode: Inode) -> Kept:

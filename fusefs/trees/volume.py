@@ -13,10 +13,11 @@ from typing import NoReturn
 
 import msgspec
 
-from fusefs import attrs, ops
+from fusefs import ops
 from fusefs.handles import Item, OpenDirectory, OpenFile
 from fusefs.inodes import Inode, InodeTable
 from fusefs.trees.base import Tree, refuse
+from fusefs.trees.inode_numbers import InodeNumbers
 from fusefs.trees.kept import keep_modes, kept_of
 from fusefs.trees.litter import Litter
 from fusefs.trees.local_file import has_direct_io
@@ -45,7 +46,8 @@ class VolumeTree(Tree):
         self.instant = volume.backend.capabilities.instant
         self._volume = volume
         self._inodes = inodes
-        self._attributes = VolumeAttributes(volume, inodes, started_ns)
+        self._numbers = InodeNumbers(volume.name)
+        self._attributes = VolumeAttributes(volume, inodes, self._numbers, started_ns)
         self._cache_has_direct_io: bool | None = None  # nobody has asked yet
         self._litter = Litter(volume, inodes)
         self._xattrs = VolumeXattrs(volume)
@@ -65,6 +67,9 @@ class VolumeTree(Tree):
             reply.attributes_ttl_s = 0.0  # who looks at them is told then; who opens or removes need not wait for that
         return reply
 
+    def forgotten(self, inode: Inode) -> None:
+        self._attributes.forgotten(inode)
+
     def attributes(self, inode: Inode, file: OpenFile | None) -> ops.AttributesReply:
         return self._attributes.of(inode)
 
@@ -72,10 +77,11 @@ class VolumeTree(Tree):
         self._litter.admit(pid)
 
     def open_directory(self, inode: Inode) -> OpenDirectory:
-        path = self._path(inode)
-        parent_ino = self._ino(paths.parent(path))
-        own_ino = self._ino(path)
-        return OpenDirectory(own_ino, parent_ino, lambda: self._items(inode))
+        dentry = self._inodes.dentry(inode)
+        parent = dentry.parent if dentry is not None and dentry.parent.tree is self else inode
+        return OpenDirectory(
+            self._attributes.number(inode), self._attributes.number(parent), lambda: self._items(inode)
+        )
 
     def sync_directory(self, inode: Inode) -> None:
         # Who syncs a directory wants all that is in it on the backend; to wait for names alone would help nobody here.
@@ -145,16 +151,16 @@ class VolumeTree(Tree):
         if self._litter.is_noise(name):
             self._litter.unlink_at(parent, self._litter_path(parent, name))
             return
-        self._remember(parent, name)
-        self._volume.remove_file(self._path_below(parent, name))
-        self._attributes.name_changed(self._inodes.child(parent, name))
-        self._inodes.remove(parent, name)
-        self._attributes.entries_changed(parent)
+        path = self._path_below(parent, name)
+        removed = self._attributes.before_removal(self._inodes.child(parent, name), path)
+        self._volume.remove_file(path)
+        self._removed(parent, name, path, removed)
 
     def remove_directory(self, parent: Inode, name: str) -> None:
-        self._litter.remove_around(self._path_below(parent, name))
-        self._inodes.remove(parent, name)
-        self._attributes.entries_changed(parent)
+        path = self._path_below(parent, name)
+        removed = self._attributes.before_removal(self._inodes.child(parent, name), path)
+        self._litter.remove_around(path)
+        self._removed(parent, name, path, removed or Entry(name, Kind.DIRECTORY))
 
     def rename(self, parent: Inode, name: str, new_parent: Inode, new_name: str, flags: int) -> None:
         if self._litter.is_noise(name) or self._litter.is_noise(new_name):
@@ -166,12 +172,14 @@ class VolumeTree(Tree):
             refuse(errno.EINVAL)
         if flags & RENAME_NOREPLACE and self._volume.find(target).entry is not None:
             refuse(errno.EEXIST)
-        self._remember(new_parent, new_name)
+        replaced = self._inodes.child(new_parent, new_name)
+        removed = self._attributes.before_removal(replaced, target)
         self._volume.rename(source, target)
         self._litter.follow(source, target)
         if source == target:
             return
-        self._attributes.name_changed(self._inodes.child(parent, name))
+        self._attributes.removed(replaced, target, removed)
+        self._attributes.moved(self._inodes.child(parent, name), source, target)
         self._inodes.rename(parent, name, new_parent, new_name)
         self._attributes.entries_changed(parent)
         self._attributes.entries_changed(new_parent)
@@ -241,10 +249,12 @@ class VolumeTree(Tree):
         return self.lookup(parent, name)
 
     def _written(self, inode: Inode, writer: Writer, path: str) -> VolumeFile:
-        return VolumeFile(inode, writer, self._ino(path), None, self._volume.clock)
+        return VolumeFile(inode, writer, self._numbers.of(path), None, self._volume.clock)
 
-    def _remember(self, parent: Inode, name: str) -> None:
-        self._attributes.remember(self._inodes.child(parent, name), self._path_below(parent, name))
+    def _removed(self, parent: Inode, name: str, path: str, entry: Entry | None) -> None:
+        self._attributes.removed(self._inodes.child(parent, name), path, entry)
+        self._inodes.remove(parent, name)
+        self._attributes.entries_changed(parent)
 
     def _open_to_read(self, inode: Inode, path: str) -> VolumeFile:
         entry, reader = self._volume.open_told(path)
@@ -260,7 +270,7 @@ class VolumeTree(Tree):
         return VolumeFile(
             inode,
             reader,
-            self._ino(path),
+            self._numbers.of(path),
             entry,
             self._volume.clock,
             lambda: self._open_complete(path, entry),
@@ -283,9 +293,6 @@ class VolumeTree(Tree):
             os.close(descriptor)
             return None
         return descriptor
-
-    def _ino(self, path: str) -> int:
-        return attrs.stable_ino(self._volume.name, path)
 
     def _path(self, inode: Inode) -> str:
         names = self._inodes.names(inode)
@@ -314,7 +321,8 @@ class VolumeTree(Tree):
         if held is not None and not kept_of(held).superseded and not shows_another(held, entry):
             held = None
         inode = self._inodes.enter(parent, name, self, None, instead_of=held)
-        return ops.EntryReply(inode.nodeid, self._attributes.of_entry(inode, path, entry), remaining_s, remaining_s)
+        attributes = self._attributes.of_entry(inode, self._numbers.of(path), entry)
+        return ops.EntryReply(inode.nodeid, attributes, remaining_s, remaining_s)
 
     def _items(self, inode: Inode) -> Sequence[Item]:
         path = self._path(inode)
@@ -344,7 +352,7 @@ class VolumeTree(Tree):
         return [
             Item(
                 name,
-                self._ino(paths.child(path, name)),
+                self._numbers.of(paths.child(path, name)),
                 _type_of(entry),
                 enter,
             )

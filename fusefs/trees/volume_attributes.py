@@ -14,6 +14,7 @@ from fusefs import attrs, ops
 from fusefs.inodes import Inode, InodeTable
 from fusefs.trees import volume_modes
 from fusefs.trees.base import refuse
+from fusefs.trees.inode_numbers import InodeNumbers
 from fusefs.trees.kept import forget_mtime, keep_modes, kept_of
 from fusefs.trees.volume_file import VolumeFile, shows_another
 from genro_storage.cache.entries import Known
@@ -28,35 +29,37 @@ _ROOT = Entry('', Kind.DIRECTORY)
 class VolumeAttributes:
     """Those of one mounted volume."""
 
-    def __init__(self, volume: Volume, inodes: InodeTable, started_ns: int) -> None:
+    def __init__(self, volume: Volume, inodes: InodeTable, numbers: InodeNumbers, started_ns: int) -> None:
         """started_ns: the time of directories that have none."""
         self._volume = volume
         self._inodes = inodes
+        self._numbers = numbers
         self._owner = attrs.Ownership.of(volume.definition)
         self._started_ns = started_ns
         self._is_strict = volume.definition.posix is Posix.STRICT
 
     def of(self, inode: Inode) -> ops.AttributesReply:
         """Those of an inode as it is now, and for how long to believe them."""
+        ino = self.number(inode)  # before anything is waited for: it may be renamed meanwhile
         names = self._inodes.names(inode)
         path = '/'.join(names or ())
         if not path and names is not None:
             # The mount's own directory is there whatever the backend says: asking would make ls wait for it.
-            return ops.AttributesReply(self.of_entry(inode, path, _ROOT), 0.0)
+            return ops.AttributesReply(self.of_entry(inode, ino, _ROOT), 0.0)
         known = self._volume.find(path) if names is not None else Known(None, 0.0)
         if known.entry is None or shows_another(inode, known.entry):
             opened = self._attributes_of_open(inode)
             if opened is not None:
                 return ops.AttributesReply(opened, 0.0)
         if names is None:
-            refuse(errno.ESTALE)  # another inode has come to its name, or nothing: the kernel looks
+            return ops.AttributesReply(self._attributes_of_removed(inode, ino), 0.0)
         if known.entry is None:
             raise StorageNotFoundError(f'{self._volume.name}:{path} has gone')
-        return ops.AttributesReply(self.of_entry(inode, path, known.entry), known.remaining_s)
+        return ops.AttributesReply(self.of_entry(inode, ino, known.entry), known.remaining_s)
 
-    def of_entry(self, inode: Inode, path: str, entry: Entry) -> ops.Attributes:
+    def of_entry(self, inode: Inode, ino: int, entry: Entry) -> ops.Attributes:
         """Those of an inode that a name was found to lead to, which the kernel is told of now."""
-        attributes = attrs.of_entry(entry, attrs.stable_ino(self._volume.name, path), self._owner, self._started_ns)
+        attributes = attrs.of_entry(entry, ino, self._owner, self._started_ns)
         if inode.pages is not None and inode.pages != entry.version:
             inode.pages = None  # another size cuts them off, and what is told of next may be the old size again
         inode.told_bytes = entry.size_bytes if entry.version is not None else None
@@ -106,18 +109,47 @@ class VolumeAttributes:
         now_ns = self._volume.clock.time_ns()
         directory.state = msgspec.structs.replace(kept_of(directory), changed_ns=now_ns, entries_ns=now_ns)
 
-    def name_changed(self, inode: Inode | None) -> None:
-        """A file or directory has another name, or one less."""
+    def moved(self, inode: Inode | None, source: str, target: str) -> None:
+        """A file or directory has another name, and its number with it."""
+        self._numbers.move(source, target)
         if inode is not None:
             inode.state = msgspec.structs.replace(kept_of(inode), changed_ns=self._volume.clock.time_ns())
 
-    def remember(self, inode: Inode | None, path: str) -> None:
-        """Who has a file open that is about to lose its name still sees its mode and owner."""
-        if inode is None or not inode.files or not self._volume.keeps_attributes:
-            return
+    def before_removal(self, inode: Inode | None, path: str) -> Entry | None:
+        """What is about to lose its name, as far as it is known here; who has a file open still sees mode and owner."""
+        if inode is None:
+            return None
+        if not inode.files or not self._volume.keeps_attributes:
+            known = self._volume.recall(path)
+            return None if known is None else known.entry
         entry = self._volume.find(path, timed=False).entry
         if entry is not None and entry.attributes is not None:
             keep_modes(inode, entry.attributes)
+        return entry
+
+    def removed(self, inode: Inode | None, path: str, entry: Entry | None) -> None:
+        """It has lost its name. The kernel holds it for as long as anybody can ask about it, open or not."""
+        if inode is not None:
+            inode.state = msgspec.structs.replace(
+                kept_of(inode),
+                changed_ns=self._volume.clock.time_ns(),
+                seed=self._numbers.hold(path),
+                removed=entry,
+            )
+
+    def forgotten(self, inode: Inode) -> None:
+        """The kernel holds an inode no more."""
+        seed = kept_of(inode).seed
+        if seed is not None:
+            self._numbers.let_go(seed)
+
+    def number(self, inode: Inode) -> int:
+        """The inode number of a file or directory, removed or not."""
+        names = self._inodes.names(inode)
+        seed = kept_of(inode).seed
+        if names is None and seed is not None:
+            return self._numbers.of_seed(seed)
+        return self._numbers.of('/'.join(names or ()))
 
     def lose_set_id(self, inode: Inode, request: ops.Request) -> None:
         """Somebody writes to a file."""
@@ -166,6 +198,16 @@ class VolumeAttributes:
                 self._apply_kept(inode, file.entry, attributes)
                 return attributes
         return None
+
+    def _attributes_of_removed(self, inode: Inode, ino: int) -> ops.Attributes:
+        """Of what no name leads to and nobody reads or writes: an open directory, or what is open with O_PATH."""
+        entry = kept_of(inode).removed
+        if entry is None:
+            refuse(errno.ESTALE)  # another inode has come to its name, or nothing: the kernel looks
+        attributes = attrs.of_entry(entry, ino, self._owner, self._started_ns)
+        attributes.nlink = 0
+        self._apply_kept(inode, entry, attributes)
+        return attributes
 
     def _apply_kept(self, inode: Inode, entry: Entry, attributes: ops.Attributes) -> None:
         kept = kept_of(inode)

@@ -88,6 +88,61 @@ def inode_numbers_stay_and_differ(calls: Calls) -> None:
 
 
 @CASES.case()
+def an_inode_number_goes_along_with_a_rename(calls: Calls) -> None:
+    write(calls, 'a', b'a')
+    before = calls.stat('a').ino
+    with opened(calls, 'a', READ) as fd:
+        calls.rename('a', 'b')
+        assert calls.stat('b').ino == calls.fstat(fd).ino == before
+        write(calls, 'a', b'new')
+        assert calls.stat('a').ino not in {before, calls.stat('b').ino}
+        calls.rename('b', 'c')
+        assert calls.stat('c').ino == calls.fstat(fd).ino == before
+    assert calls.stat('c').ino == before
+
+
+@CASES.case()
+def a_directory_takes_all_numbers_below_it_along(calls: Calls) -> None:
+    for name in ('d', 'd/e', 'x'):
+        calls.mkdir(name)
+    write(calls, 'd/e/f', b'f')
+    before = [calls.stat(f'd{rest}').ino for rest in ('', '/e', '/e/f')]
+    calls.rename('d/e/f', 'd/e/g')
+    calls.rename('d', 'x/y')
+    assert [calls.stat(f'x/y{rest}').ino for rest in ('', '/e', '/e/g')] == before
+    for name in ('d', 'd/e'):
+        calls.mkdir(name)
+    write(calls, 'd/e/g', b'another')
+    write(calls, 'x/y/e/f', b'another')
+    made = [calls.stat(name).ino for name in ('d', 'd/e', 'd/e/g', 'x/y/e/f')]
+    assert len({*before, *made}) == 7
+
+
+@CASES.case()
+def what_replaces_a_file_brings_its_number(calls: Calls) -> None:
+    write(calls, 'f', b'0')
+    for count in (b'1', b'2', b'3'):
+        before = calls.stat('f').ino
+        write(calls, 'f.new', count)
+        new = calls.stat('f.new').ino
+        assert new != before
+        with opened(calls, 'f', READ) as fd:
+            calls.rename('f.new', 'f')
+            assert calls.stat('f').ino == new
+            assert calls.fstat(fd).ino == before
+    assert read(calls, 'f') == b'3'
+
+
+@CASES.case()
+def a_new_file_has_not_the_number_of_one_that_is_removed_and_open(calls: Calls) -> None:
+    write(calls, 'f', b'old')
+    with opened(calls, 'f', READ) as fd:
+        calls.unlink('f')
+        write(calls, 'f', b'new')
+        assert calls.stat('f').ino != calls.fstat(fd).ino
+
+
+@CASES.case()
 def a_file_system_has_room_and_limits(calls: Calls) -> None:
     found = calls.statvfs()
     assert found.blocks > 0

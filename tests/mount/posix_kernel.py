@@ -342,6 +342,58 @@ def a_working_directory_can_be_moved_and_removed(directory: Path) -> None:
 
 
 @case()
+def a_directory_that_is_removed_while_it_is_open_has_no_links_and_no_entries(directory: Path) -> None:
+    (directory / 'd').mkdir(0o750)
+    (directory / 'replaced').mkdir()
+    for name in ('d', 'replaced'):
+        fd = os.open(directory / name, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            before = os.fstat(fd)
+            if name == 'd':
+                (directory / 'd').rmdir()
+            else:
+                (directory / 'other').mkdir()
+                (directory / 'other').rename(directory / name)
+            after = os.fstat(fd)
+            assert (after.st_nlink, after.st_ino, after.st_mode) == (0, before.st_ino, before.st_mode)
+            os.fchmod(fd, 0o700)
+            assert os.fstat(fd).st_mode & 0o777 == 0o700
+            assert os.listdir(fd) == []
+            with fails_with(errno.ENOENT):
+                os.open('f', os.O_CREAT | os.O_WRONLY, dir_fd=fd)
+            (directory / 'd').mkdir(exist_ok=True)
+            assert (directory / 'd').stat().st_ino != after.st_ino
+        finally:
+            os.close(fd)
+
+
+@case()
+def a_descriptor_that_only_stands_for_a_file_shows_that_it_is_removed(directory: Path) -> None:
+    (directory / 'f').write_bytes(b'content')
+    fd = os.open(directory / 'f', os.O_PATH)
+    try:
+        before = os.fstat(fd)
+        (directory / 'f').unlink()
+        after = os.fstat(fd)
+        assert (after.st_nlink, after.st_ino, after.st_size) == (0, before.st_ino, 7)
+    finally:
+        os.close(fd)
+
+
+@case()
+def a_listing_has_the_numbers_of_what_was_renamed(directory: Path) -> None:
+    (directory / 'd').mkdir()
+    for name in ('a', 'd/b', 'd/c'):
+        (directory / name).write_bytes(b'x')
+    (directory / 'd/b').rename(directory / 'd/e')
+    (directory / 'a').rename(directory / 'd/b')
+    (directory / 'd').rename(directory / 'g')
+    numbers = {entry.name: entry.inode() for entry in os.scandir(directory / 'g')}
+    assert numbers == {name: (directory / 'g' / name).stat().st_ino for name in ('b', 'c', 'e')}
+    assert len(set(numbers.values())) == 3
+
+
+@case()
 def access_is_answered(directory: Path) -> None:
     (directory / 'f').touch()
     assert os.access(directory / 'f', os.R_OK | os.W_OK)

@@ -43,6 +43,8 @@ NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     'the_time_of_birth_is_told': ('birth_times', ('local',)),
     'a_file_without_a_name_gets_one_when_it_is_linked': ('unnamed_files', ('local',)),
     'a_file_that_is_to_have_no_name_gets_none': ('unnamed_files', ('local',)),
+    'a_directory_that_is_removed_while_it_is_open_has_no_links_and_no_entries': ('inodes', KINDS),
+    'a_descriptor_that_only_stands_for_a_file_shows_that_it_is_removed': ('inodes', KINDS),
 }
 
 CASES = [
