@@ -15,6 +15,7 @@ from genro_storage.config import Definition
 from genro_storage.entry import Entry, Kind
 from genro_storage.errors import (
     StorageIsADirectoryError,
+    StorageNameTooLongError,
     StorageNotADirectoryError,
     StorageNotFoundError,
     StorageUnsupportedError,
@@ -47,6 +48,7 @@ class Lookups:
         self.name = definition.name
         self.backend = backend
         self.adopt = adopt
+        self._path_limit = backend.capabilities.path_limit
         self._files = files
         self._entries = entries
         self._descriptions = descriptions
@@ -74,7 +76,8 @@ class Lookups:
     def find(self, path: str, *, timed: bool = True) -> Known:
         """What is at a path, or that nothing is, and for how long to believe it. Raises what the backend raises.
 
-        Not ``timed``: for whoever asks again where the answer says that the time is not known.
+        Not ``timed``: for whoever asks again where the answer says that the time is not known. A path that is longer
+        than the backend keeps is no absence: raises StorageNameTooLongError.
         """
         self.adopt()
         staged = self._files.find(path)
@@ -82,6 +85,7 @@ class Lookups:
             return Known(self._descriptions.of_staged(staged), 0.0)
         if self.backend.capabilities.instant:
             return self._shown(Known(_or_none(self.backend.stat, path), self.definition.ttl_s))
+        self.refuse_long(path)
         known = self._entries.find(path, timed=timed)
         if known is None or (known.entry is None and not paths.is_text(path)):
             known = self._asked(path, self._beginnings.stat)  # a name that is no text may be one that cannot be there
@@ -135,6 +139,7 @@ class Lookups:
 
     def ask_anew(self, path: str) -> Known:
         """What the backend says, whatever is remembered."""
+        self.refuse_long(path)
         return self._asked(path, self.backend.stat)
 
     def file_or_nothing(self, path: str) -> Entry | None:
@@ -154,6 +159,12 @@ class Lookups:
             raise StorageNotFoundError(f'{self.name}:{path}: nothing is there')
         self.refuse_other(path, entry)
         return entry
+
+    def refuse_long(self, path: str, end: str = '') -> None:
+        """Raise StorageNameTooLongError for a path that the backend does not keep; ``end``: '/' of a directory."""
+        limit = self._path_limit
+        if limit is not None and not limit.allows(path + end):
+            raise StorageNameTooLongError(f'{self.name}:{path[:40]}…: {limit} are all that a path may have there')
 
     def refuse_other(self, path: str, entry: Entry | None) -> None:
         """Of a link, a FIFO, a socket or a device nothing is read or written, and no link is followed."""

@@ -305,6 +305,7 @@ class Volume:
         self.require(Permissions.READWRITE, path)
         if self.find(path).entry is not None:
             raise StorageExistsError(f'{self.name}:{path} exists')
+        self._lookups.refuse_long(path, '/')
         if not self.stat(paths.parent(path)).is_directory:
             raise StorageNotADirectoryError(f'{self.name}:{paths.parent(path)} is not a directory')
         # Of a store without directories of its own they have no time either.
@@ -366,6 +367,7 @@ class Volume:
             return
         if paths.is_within(target, source):
             raise StoragePathError(f'{self.name}:{source} cannot move into itself, to {target!r}')
+        self._lookups.refuse_long(target)
         self.adopt()
         self._commits.commit_copies_of(source)
         self._commits.commit_copies_of(target)
@@ -377,6 +379,7 @@ class Volume:
         Raises StorageUnsupportedError where the backend cannot, or may not see the source.
         """
         self.require(Permissions.READWRITE, target)
+        self._lookups.refuse_long(target)
         self.adopt()
         lender = lender or self
         path = path_for(self.backend, lender.backend, source)

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from genro_storage.backends.azure_requests import AzureConnection
+from genro_storage.backends.azure_requests import KEY_LIMIT, AzureConnection
 from genro_storage.backends.loop_requests import LoopRequests, event_loop
 from genro_storage.backends.object_directories import ObjectDirectories
 from genro_storage.backends.object_requests import ObjectRequests
@@ -81,7 +81,7 @@ class AzureBackend(ObjectDirectories):
         destination = _destination_of(container, prefix, account.endpoint)
         make = partial(_make_filesystem, account, dict(options or {}), destination)
         connect = partial(AzureConnection, container, destination, make, timeout_s)
-        requests = LoopRequests(destination, connect, _filesystem_class)
+        requests = LoopRequests(destination, KEY_LIMIT, connect, _filesystem_class)
         super().__init__(self._quickened(requests, account, container, timeout_s), prefix)
 
     def _quickened(

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from genro_storage.backends.base import Expected, Headers, Source
+from genro_storage.backends.base import Expected, Headers, LengthLimit, Source
 from genro_storage.backends.content_types import content_type_of
 from genro_storage.backends.copying import read_exactly, read_part
 from genro_storage.backends.fsspec_errors import translate
@@ -62,7 +62,7 @@ _BLOCKS_IN_FLIGHT = 4
 _COPY_PAUSE_S = 0.2
 
 # "Naming and referencing containers, blobs": characters, not bytes.
-_KEY_MAX_CHARACTERS = 1024
+KEY_LIMIT = LengthLimit(1024, in_characters=True)
 
 _CODES: dict[str, type[StorageError]] = {
     # 400: another upload to the same blob was committed and took our blocks with it.
@@ -349,8 +349,8 @@ class AzureConnection:
             raise StoragePathError(
                 f'{self._what(key)}: Azure keeps no backslashes, no control characters and no dot at the end of a name'
             )
-        if len(key) > _KEY_MAX_CHARACTERS:
-            raise StorageNameTooLongError(f'{self._what(key[:40])}…: Azure allows {_KEY_MAX_CHARACTERS} letters in all')
+        if not KEY_LIMIT.allows(key):
+            raise StorageNameTooLongError(f'{self._what(key[:40])}…: Azure allows {KEY_LIMIT} in all')
 
 
 class _BlockUpload:

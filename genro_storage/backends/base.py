@@ -13,6 +13,7 @@ from typing import Final, Literal, Protocol, runtime_checkable
 
 import msgspec
 
+from genro_storage import paths
 from genro_storage.entry import Entry, Extent, Usage, Version
 from genro_storage.errors import StorageConflictError, StorageUnavailableError
 
@@ -26,6 +27,28 @@ ABSENT: Final = _Absent.ABSENT
 
 #: What a commit is based on: a version, nothing at all (ABSENT), or None for "whatever is there".
 Expected = Version | Literal[_Absent.ABSENT] | None
+
+
+class LengthLimit(msgspec.Struct, frozen=True, gc=False):
+    """How long a name in a store may be: so many bytes of UTF-8, or characters."""
+
+    length: int
+    in_characters: bool = False
+
+    def __str__(self) -> str:
+        return f'{self.length:,} {"characters" if self.in_characters else "bytes"}'
+
+    def allows(self, name: str) -> bool:
+        """Whether it is no longer."""
+        # Encoded only when it might be too long: this is asked of each name that is looked up.
+        return len(name) * 4 <= self.length or self._measure(name) <= self.length
+
+    def behind(self, prefix: str) -> 'LengthLimit':
+        """What is left for all that follows this."""
+        return msgspec.structs.replace(self, length=self.length - self._measure(prefix))
+
+    def _measure(self, name: str) -> int:
+        return len(name) if self.in_characters else len(paths.encode(name))
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +78,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     moves_in_steps: bool = False
     #: Objects have user metadata, and it is a StoresMetadata.
     stores_metadata: bool = False
+    #: Of a path, with a slash behind that of a directory. None: it knows none, or says so before it does anything.
+    path_limit: LengthLimit | None = None
 
 
 class InterruptedReadError(StorageUnavailableError):

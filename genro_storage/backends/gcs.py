@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from genro_storage.backends.gcs_channel import GcsChannel
-from genro_storage.backends.gcs_requests import GcsConnection
+from genro_storage.backends.gcs_requests import KEY_LIMIT, GcsConnection
 from genro_storage.backends.loop_requests import LoopRequests, event_loop, run
 from genro_storage.backends.object_directories import ObjectDirectories
 from genro_storage.backends.object_requests import ObjectRequests
@@ -59,7 +59,7 @@ class GcsBackend(ObjectDirectories):
         def connect() -> GcsConnection:
             return GcsConnection(bucket, GcsChannel(destination, make(), timeout_s))
 
-        requests = LoopRequests(destination, connect, _filesystem_class)
+        requests = LoopRequests(destination, KEY_LIMIT, connect, _filesystem_class)
         super().__init__(self._quickened(requests, bucket, timeout_s), prefix)
 
     def _quickened(self, requests: LoopRequests, bucket: str, timeout_s: float) -> ObjectRequests:

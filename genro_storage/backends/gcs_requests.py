@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from genro_storage.backends.base import Expected, Headers, Source
+from genro_storage.backends.base import Expected, Headers, LengthLimit, Source
 from genro_storage.backends.content_types import content_type_of
 from genro_storage.backends.copying import read_exactly
 from genro_storage.backends.gcs_channel import GcsAnswer, GcsChannel, GcsRequest
@@ -41,7 +41,7 @@ _RESUME_INCOMPLETE = 308
 _CLIENT_CLOSED = 499
 
 # "Object naming guidelines": as many bytes of UTF-8, and neither CR nor LF.
-_KEY_MAX_BYTES = 1024
+KEY_LIMIT = LengthLimit(1024)
 
 _FIELDS = 'name,size,updated,generation,metadata'
 _LISTED = 'name,size,updated,generation'
@@ -283,10 +283,8 @@ class GcsConnection:
     def _refuse(self, key: str) -> None:
         if not _is_expressible(key):
             raise StoragePathError(f'{self.channel.what(key)}: Google allows no line breaks in names')
-        if len(key.encode()) > _KEY_MAX_BYTES:
-            raise StorageNameTooLongError(
-                f'{self.channel.what(key[:40])}…: Google allows {_KEY_MAX_BYTES} bytes in all'
-            )
+        if not KEY_LIMIT.allows(key):
+            raise StorageNameTooLongError(f'{self.channel.what(key[:40])}…: Google allows {KEY_LIMIT} in all')
 
 
 def _is_expressible(key: str) -> bool:

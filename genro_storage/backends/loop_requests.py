@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TypeVar
 
-from genro_storage.backends.base import Expected, Headers, Source
+from genro_storage.backends.base import Expected, Headers, LengthLimit, Source
 from genro_storage.backends.copying import read_exactly
 from genro_storage.backends.object_requests import PLAIN, Commit, ListingPage, ObjectUpload, StoredObject
 from genro_storage.backends.per_process import PerProcess
@@ -90,8 +90,13 @@ class LoopRequests:
     tells_mtime = True
 
     def __init__(
-        self, destination: str, connect: Callable[[], LoopConnection], load: Callable[[], object] = lambda: None
+        self,
+        destination: str,
+        key_limit: LengthLimit,
+        connect: Callable[[], LoopConnection],
+        load: Callable[[], object] = lambda: None,
     ) -> None:
+        self.key_limit = key_limit
         self._destination = destination
         self._load = load
         self._process = PerProcess(lambda: _Process(connect()))

@@ -36,6 +36,7 @@ from genro_storage.errors import (
     StorageConflictError,
     StorageExistsError,
     StorageIsADirectoryError,
+    StorageNameTooLongError,
     StorageNotADirectoryError,
     StorageNotEmptyError,
     StorageNotFoundError,
@@ -50,6 +51,7 @@ class ObjectDirectories:
     def __init__(self, requests: ObjectRequests, prefix: str = '') -> None:
         self._requests = requests
         self._prefix = prefix
+        self._path_limit = requests.key_limit.behind(f'{prefix}/' if prefix else '')
         self._moves = ObjectMoves(requests)
         self.hidden = HiddenNames(requests.destination)
 
@@ -66,6 +68,7 @@ class ObjectDirectories:
             tells_mtime=self._requests.tells_mtime,
             moves_in_steps=True,
             stores_metadata=True,
+            path_limit=self._path_limit,
         )
 
     @property
@@ -256,7 +259,7 @@ class ObjectDirectories:
         if source == target:
             return
         if moving.is_directory:
-            moves = self._moves.plan(self._below(source))
+            moves = self._planned(source, target)
             self.copy_planned(source, target, moves)
             self.remove_planned(source, target, moves)
         else:
@@ -279,7 +282,7 @@ class ObjectDirectories:
         moving = self._movable(source, target)
         if not moving.is_directory:
             raise StorageNotADirectoryError(f'{self._shown(source)} is not a directory')
-        return [] if source == target else self._moves.plan(self._below(source))
+        return [] if source == target else self._planned(source, target)
 
     def copy_planned(self, source: str, target: str, moves: Sequence[Move]) -> None:
         """See MovesInSteps. Raises StorageConflictError if one has changed since the plan."""
@@ -482,6 +485,15 @@ class ObjectDirectories:
         if source != target:
             self._refuse_replacing(moving, target)
         return moving
+
+    def _planned(self, source: str, target: str) -> Sequence[Move]:
+        """All that is to be moved. Raises StorageNameTooLongError for what would not fit at its new place."""
+        moves = self._moves.plan(self._below(source))
+        limit = self._requests.key_limit.behind(self._below(target))
+        too_long = next((move.name for move in moves if not limit.allows(move.name)), None)
+        if too_long is not None:
+            raise StorageNameTooLongError(f'{self._shown(target)}: {too_long[:40]!r}… is too long to go there')
+        return moves
 
     def _refuse_replacing(self, moving: Entry, target: str) -> None:
         there = self._find(target)

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
-from genro_storage.backends.base import Expected, Headers, Source
+from genro_storage.backends.base import Expected, Headers, LengthLimit, Source
 from genro_storage.entry import Extent
 
 T = TypeVar('T')
@@ -86,6 +86,10 @@ class ObjectRequests(Protocol):
     @property
     def tells_mtime(self) -> bool:
         """Whether the answer to a write holds the time that a HEAD shows next."""
+
+    @property
+    def key_limit(self) -> LengthLimit:
+        """How long a key may be."""
 
     def prepare(self) -> None:
         """See Prepares."""

@@ -18,7 +18,7 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 from genro_storage.backends import object_store_xml as xml
-from genro_storage.backends.base import Expected, Headers, Source
+from genro_storage.backends.base import Expected, Headers, LengthLimit, Source
 from genro_storage.backends.object_requests import PLAIN, Commit, ListingPage, StoredObject
 from genro_storage.backends.object_store_channel import BytesBody, S3Channel, S3Request
 from genro_storage.backends.object_store_http import Answer
@@ -76,6 +76,8 @@ class S3Requests:
     #: The answer to a PUT has the ETag but no LastModified, and its Date is not the same: of an object in parts Amazon
     #: shows the time at which the upload began.
     tells_mtime = False
+    #: "Naming Amazon S3 objects"; other servers have the same.
+    key_limit = LengthLimit(1024)
 
     def __init__(self, destination: str, connect: Callable[[], S3Connection]) -> None:
         self._destination = destination

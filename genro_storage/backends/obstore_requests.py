@@ -22,7 +22,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from genro_storage.backends.base import Expected, Headers, Source
+from genro_storage.backends.base import Expected, Headers, LengthLimit, Source
 from genro_storage.backends.object_requests import (
     PLAIN,
     Commit,
@@ -59,6 +59,11 @@ class ObstoreRequests:
     def tells_mtime(self) -> bool:
         """See ObjectRequests."""
         return self._exact.tells_mtime
+
+    @property
+    def key_limit(self) -> LengthLimit:
+        """See ObjectRequests."""
+        return self._exact.key_limit
 
     def read(self, key: str, offset: int, size_bytes: int, tag: str | None) -> bytes:
         """See ObjectRequests. Raises InterruptedReadError."""

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from genro_storage.backends.base import Expected, Headers, Source
+from genro_storage.backends.base import Expected, Headers, LengthLimit, Source
 from genro_storage.backends.object_requests import PLAIN, Commit, ListingPage, StoredObject
 from genro_storage.backends.s3_client import S3Client
 from genro_storage.backends.s3_transfers import S3fsTransfers, S3fsUpload, abort, described_by, etag_of
@@ -37,6 +37,7 @@ class S3fsRequests:
 
     #: See S3Requests.
     tells_mtime = False
+    key_limit = LengthLimit(1024)
 
     def __init__(self, client: S3Client) -> None:
         self._client = client

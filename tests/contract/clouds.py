@@ -333,8 +333,18 @@ class CloudCases:
 
     def test_a_path_longer_than_the_store_keeps_is_too_long(self, backend: Backend) -> None:
         path = '/'.join(['n' * 200] * 6)
-        with pytest.raises(StoragePathError, match='allows 1024'):
+        with pytest.raises(StoragePathError, match='allows 1,024'):
             write(backend, path, b'1')
+
+    def test_a_path_may_be_as_long_as_it_says(self, backend: Backend) -> None:
+        limit = backend.capabilities.path_limit
+        assert limit is not None
+        path = ('ä' if limit.in_characters else 'n') + ('n' * 99 + '/') * 11
+        path = path[: limit.length - 1] + 'e'
+        assert limit.allows(path)
+        assert not limit.allows(path + 'e')
+        write(backend, path, b'long')
+        assert read(backend, path) == b'long'
 
     def _assert_fails(self, cloud: Cloud, url: str, error: type[StorageError], **changed: Any) -> None:
         started = time.monotonic()

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from genro_storage.backends.base import ABSENT, Expected, Headers, Source
+from genro_storage.backends.base import ABSENT, Expected, Headers, LengthLimit, Source
 from genro_storage.backends.copying import read_exactly, read_part
 from genro_storage.backends.object_requests import PLAIN, Commit, ListingPage, StoredObject
 from genro_storage.entry import Extent, Version
@@ -45,6 +45,7 @@ class DictRequests:
 
     destination = 'dict:test'
     tells_mtime = False
+    key_limit = LengthLimit(1024)
 
     def __init__(self) -> None:
         self.stored: dict[str, bytes] = {}

@@ -1,12 +1,13 @@
 """A volume over a bucket: requests that a program pays for, parts sent while it writes, and directories that move."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from genro_storage.backends.base import LengthLimit
 from genro_storage.backends.object_directories import ObjectDirectories
 from genro_storage.cache.memory import MemoryBlockCache
 from genro_storage.config import MemoryDefinition
@@ -15,6 +16,7 @@ from genro_storage.errors import (
     StorageConflictError,
     StorageIOError,
     StorageIsADirectoryError,
+    StorageNameTooLongError,
     StorageNotADirectoryError,
     StorageNotFoundError,
 )
@@ -190,6 +192,83 @@ class TestRequests:
         bucket.clock.advance(1)
         write(volume, 'd/f', b'2')
         assert bucket.volume().stat('d/f').modified_ns == bucket.clock.time_ns() > written_ns
+
+
+class TestLongPaths:
+    """A key has 1,024 bytes at most, with the slash of a directory."""
+
+    DEEP = '/'.join(['d' * 249] * 4)  # 999 bytes
+    FITS = f'{DEEP}/{"f" * 24}'
+    TOO_LONG = f'{DEEP}/{"f" * 25}'
+
+    @pytest.mark.parametrize(
+        'operation',
+        [
+            lambda volume, path: volume.find(path),
+            lambda volume, path: volume.open_write(path, create=True),
+            lambda volume, path: volume.replace(path),
+            lambda volume, path: volume.change(path, create=True),
+            lambda volume, path: volume.make_directory(path),
+            lambda volume, path: volume.rename('f', path),
+            lambda volume, path: volume.copy('f', path),
+        ],
+    )
+    def test_a_path_that_is_longer_is_too_long_before_anything_is_asked(
+        self, bucket: Bucket, operation: Callable[[Volume, str], object]
+    ) -> None:
+        bucket.requests.stored['f'] = b'1'
+        volume = bucket.volume()
+        with pytest.raises(StorageNameTooLongError, match='1,024 bytes'):
+            operation(volume, self.TOO_LONG)
+        assert not bucket.requests.count
+        assert bucket.left() == []
+
+    def test_one_that_fits_is_kept_and_a_directory_needs_room_for_its_slash(self, bucket: Bucket) -> None:
+        volume = bucket.volume()
+        write(volume, self.FITS, b'1')
+        assert [len(key) for key in bucket.requests.stored] == [1024]
+        bucket.requests.count.clear()
+        with pytest.raises(StorageNameTooLongError):
+            volume.make_directory(self.FITS[:-1] + 'g')
+        assert bucket.requests.count['mark'] == 0
+        volume.make_directory(self.FITS[:-1])
+        assert max(map(len, bucket.requests.stored)) == 1024
+
+    def test_a_directory_does_not_move_to_where_what_is_in_it_would_be_too_long(self, bucket: Bucket) -> None:
+        volume = bucket.volume()
+        write(volume, self.FITS, b'1')
+        top, before = 'd' * 249, dict(bucket.requests.stored)
+        bucket.requests.count.clear()
+        with pytest.raises(StorageNameTooLongError):
+            volume.rename(top, top + 'd')
+        assert bucket.requests.stored == before
+        assert bucket.requests.count['copy'] == bucket.requests.count['mark'] == 0
+        assert bucket.left() == []
+        volume.rename(top, 'e')
+        assert volume.stat(self.FITS.replace(top, 'e', 1)).is_file
+
+    @pytest.mark.parametrize(
+        ('limit', 'name', 'fits'),
+        [
+            (LengthLimit(4), 'abcd', True),
+            (LengthLimit(4), 'abcde', False),
+            (LengthLimit(4), 'ää', True),
+            (LengthLimit(4), 'ääa', False),
+            (LengthLimit(4, in_characters=True), 'ääää', True),
+            (LengthLimit(4, in_characters=True), 'äääää', False),
+            (LengthLimit(6).behind('ä/'), 'abc', True),
+            (LengthLimit(6).behind('ä/'), 'abcd', False),
+            (LengthLimit(1).behind('prefix'), 'a', False),
+        ],
+    )
+    def test_bytes_or_characters_are_counted_and_those_of_a_prefix_too(
+        self, limit: LengthLimit, name: str, fits: bool
+    ) -> None:
+        assert limit.allows(name) is fits
+
+    def test_the_prefix_of_a_mount_takes_its_part(self) -> None:
+        limit = ObjectDirectories(DictRequests(), 'some/prefix').capabilities.path_limit
+        assert limit == LengthLimit(1024 - len('some/prefix/'))
 
 
 class TestStreams:
