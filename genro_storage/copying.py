@@ -30,7 +30,7 @@ class Place(NamedTuple):
     path: str
 
     def __str__(self) -> str:
-        return f'{self.volume.name}:{self.path}'
+        return paths.shown(self.volume.name, self.path)
 
     def child(self, name: str) -> 'Place':
         """An entry of this directory."""

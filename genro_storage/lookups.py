@@ -113,7 +113,7 @@ class Lookups:
         """What is at a path. Raises StorageNotFoundError."""
         entry = self.find(path).entry
         if entry is None:
-            raise StorageNotFoundError(f'{self.name}:{path}: nothing is there')
+            raise StorageNotFoundError(f'{paths.shown(self.name, path)}: nothing is there')
         return entry
 
     def list_directory(self, path: str) -> tuple[list[Entry], float]:
@@ -146,7 +146,7 @@ class Lookups:
         """What is at a path, if anything is. Raises StorageIsADirectoryError."""
         entry = self.find(path).entry
         if entry is not None and entry.is_directory:
-            raise StorageIsADirectoryError(f'{self.name}:{path} is a directory')
+            raise StorageIsADirectoryError(f'{paths.shown(self.name, path)} is a directory')
         return entry
 
     def file(self, path: str) -> Entry:
@@ -156,7 +156,7 @@ class Lookups:
         """
         entry = self.file_or_nothing(path)
         if entry is None:
-            raise StorageNotFoundError(f'{self.name}:{path}: nothing is there')
+            raise StorageNotFoundError(f'{paths.shown(self.name, path)}: nothing is there')
         self.refuse_other(path, entry)
         return entry
 
@@ -169,7 +169,7 @@ class Lookups:
     def refuse_other(self, path: str, entry: Entry | None) -> None:
         """Of a link, a FIFO, a socket or a device nothing is read or written, and no link is followed."""
         if entry is not None and entry.kind is Kind.OTHER:
-            raise StorageUnsupportedError(f'{self.name}:{path} is no regular file')
+            raise StorageUnsupportedError(f'{paths.shown(self.name, path)} is no regular file')
 
     # Inside
 

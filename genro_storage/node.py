@@ -127,7 +127,8 @@ class StorageNode:
         """The length of the file in bytes. Raises StorageNotFoundError, StorageIsADirectoryError."""
         entry = self._volume.stat(self._path)
         if entry.is_directory:
-            raise StorageIsADirectoryError(f'{self.fullpath} is a directory: only files have a size')
+            shown = paths.shown(self._mount, self._path)
+            raise StorageIsADirectoryError(f'{shown} is a directory: only files have a size')
         return entry.size_bytes
 
     @property
@@ -141,9 +142,9 @@ class StorageNode:
         """The entries of a directory, sorted by name. Raises StorageNotFoundError, StorageNotADirectoryError."""
         entry = self._find()
         if entry is None:
-            raise StorageNotFoundError(f'{self.fullpath}: nothing is there')
+            raise StorageNotFoundError(f'{paths.shown(self._mount, self._path)}: nothing is there')
         if not entry.is_directory:
-            raise StorageNotADirectoryError(f'{self.fullpath} is not a directory')
+            raise StorageNotADirectoryError(f'{paths.shown(self._mount, self._path)} is not a directory')
         names = sorted(entry.name for entry in self._volume.list_directory(self._path)[0])
         return [StorageNode(self._manager, self._mount, paths.child(self._path, name)) for name in names]
 

@@ -7,6 +7,7 @@ written at all the volume's. Threads: safe; has no lock of its own.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from genro_storage import paths
 from genro_storage.backends.base import ABSENT, Backend, Expected
 from genro_storage.entry import Attributes, Entry
 from genro_storage.errors import StorageExistsError, StorageIsADirectoryError, StorageNotFoundError
@@ -55,7 +56,7 @@ class Opener:
                 staged.close()
         elif exclusive:
             self._commits.release(shared)
-            raise StorageExistsError(f'{self._name}:{path} exists')
+            raise StorageExistsError(f'{paths.shown(self._name, path)} exists')
         writer = Writer(
             shared,
             append=append,
@@ -76,7 +77,7 @@ class Opener:
     def open_anew(self, path: str, *, exclusive: bool, attributes: Attributes | None) -> Writer:
         """See Volume.replace."""
         if exclusive and self._lookups.find(path).entry is not None:
-            raise StorageExistsError(f'{self._name}:{path} exists')
+            raise StorageExistsError(f'{paths.shown(self._name, path)} exists')
         there = self._lookups.file_or_nothing(path)
         return self._write_privately(path, None, ABSENT if exclusive else None, there, attributes)
 
@@ -89,9 +90,9 @@ class Opener:
         # Anew: to begin with what somebody else has replaced would only end in a conflict.
         entry = self._lookups.ask_anew(path).entry
         if entry is None and not create:
-            raise StorageNotFoundError(f'{self._name}:{path}: nothing is there')
+            raise StorageNotFoundError(f'{paths.shown(self._name, path)}: nothing is there')
         if entry is not None and entry.is_directory:
-            raise StorageIsADirectoryError(f'{self._name}:{path} is a directory')
+            raise StorageIsADirectoryError(f'{paths.shown(self._name, path)} is a directory')
         return self._write_privately(path, entry, ABSENT if entry is None else entry.version, entry)
 
     # Inside
@@ -104,11 +105,11 @@ class Opener:
             # What somebody else has replaced within the TTL is nothing to begin with: its commit would be refused.
             entry = self._lookups.ask_anew(path).entry
         if entry is None and not create:
-            raise StorageNotFoundError(f'{self._name}:{path}: nothing is there')
+            raise StorageNotFoundError(f'{paths.shown(self._name, path)}: nothing is there')
         if entry is not None and exclusive:
-            raise StorageExistsError(f'{self._name}:{path} exists')
+            raise StorageExistsError(f'{paths.shown(self._name, path)} exists')
         if entry is not None and entry.is_directory:
-            raise StorageIsADirectoryError(f'{self._name}:{path} is a directory')
+            raise StorageIsADirectoryError(f'{paths.shown(self._name, path)} is a directory')
         self._lookups.refuse_other(path, entry)
         expected = ABSENT if entry is None else entry.version
         staged = self._staged(path, None if truncate else entry, expected, self._descriptions.of_new(attributes, entry))

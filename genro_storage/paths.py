@@ -70,6 +70,11 @@ def is_text(path: str) -> bool:
     return path.isascii() or not any('\udc80' <= letter <= '\udcff' for letter in path)
 
 
+def shown(mount: str, path: str) -> str:
+    """A path as messages name it: 'mount:path', and the root of a mount by the mount alone."""
+    return f'{mount}:{path}' if path else mount
+
+
 def parent(path: str) -> str:
     """The path of the directory that holds this one; the root's parent is the root."""
     return path.rpartition('/')[0]

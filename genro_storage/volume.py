@@ -290,7 +290,7 @@ class Volume:
         """The target of a symbolic link, which nothing here follows. Raises StorageUnsupportedError for all else."""
         entry = self.stat(path)
         if entry.attributes is None or not stat.S_ISLNK(entry.attributes.mode or 0):
-            raise StorageUnsupportedError(f'{self.name}:{path} is no symbolic link')
+            raise StorageUnsupportedError(f'{paths.shown(self.name, path)} is no symbolic link')
         reader = self._reader(path, entry)
         try:
             return bytes(reader.read(0, entry.size_bytes))
@@ -304,7 +304,7 @@ class Volume:
         """
         self.require(Permissions.READWRITE, path)
         if self.find(path).entry is not None:
-            raise StorageExistsError(f'{self.name}:{path} exists')
+            raise StorageExistsError(f'{paths.shown(self.name, path)} exists')
         self._lookups.refuse_long(path, '/')
         if not self.stat(paths.parent(path)).is_directory:
             raise StorageNotADirectoryError(f'{self.name}:{paths.parent(path)} is not a directory')
@@ -332,7 +332,7 @@ class Volume:
             asked = self._entries.asking()
             with self._doubting(path), self._changes.acknowledgements.removing(staged) if staged else nullcontext():
                 if expected is not None and staged is None and self.backend.stat(path).version != expected:
-                    raise StorageConflictError(f'{self.name}:{path} has changed meanwhile, and stays')
+                    raise StorageConflictError(f'{paths.shown(self.name, path)} has changed meanwhile, and stays')
                 if staged is None or staged.expected is not ABSENT or staged.progress.may_have_arrived:
                     # Of a file under change there need be nothing any more.
                     with suppress(*[StorageNotFoundError] if staged else []):
@@ -446,11 +446,11 @@ class Volume:
 
     def require(self, permission: Permissions, path: str = '') -> None:
         """Raise StorageReadOnlyError or StoragePermissionError if the mount's permissions do not include this one."""
-        allowed = self.definition.permissions
+        allowed, shown = self.definition.permissions, paths.shown(self.name, path)
         if allowed is Permissions.READONLY:
-            raise StorageReadOnlyError(f'{self.name}:{path}: the mount is readonly')
+            raise StorageReadOnlyError(f'{shown}: the mount is readonly')
         if permission is Permissions.DELETE and allowed is not Permissions.DELETE:
-            raise StoragePermissionError(f'{self.name}:{path}: the mount allows no deletion (permissions: readwrite)')
+            raise StoragePermissionError(f'{shown}: the mount allows no deletion (permissions: readwrite)')
 
     def require_removable(self, path: str) -> None:
         """Raise if nothing may be deleted here, or this is the root, which stays."""

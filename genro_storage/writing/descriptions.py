@@ -155,7 +155,7 @@ class Descriptions:
         told = storer.tell_attributes(paths.parent(path), [entry])  # one request, where metadata() would look first
         if not told:
             self._entries.doubt(path)
-            raise StorageNotFoundError(f'{self._name}:{path} has gone')
+            raise StorageNotFoundError(f'{paths.shown(self._name, path)} has gone')
         return told[0].metadata or {}
 
     def change_metadata(self, path: str, change: Change) -> None:
@@ -232,7 +232,7 @@ class Descriptions:
 
     def _require_storer(self, path: str) -> StoresMetadata:
         if self._storer is None:
-            raise StorageUnsupportedError(f'{self._name}:{path}: no metadata are stored there')
+            raise StorageUnsupportedError(f'{paths.shown(self._name, path)}: no metadata are stored there')
         return self._storer
 
     def _rewrite(self, path: str, change: Change, staged: StagedFile | None, *, files_only: bool) -> bool:

@@ -1,10 +1,12 @@
 """Nodes, apart from what they do to files (which tests/contract has)."""
 
 import copy
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from genro_storage import StorageManager, StorageNode, UnknownMountError
+from genro_storage import StorageError, StorageManager, StorageNode, UnknownMountError
 
 
 @pytest.fixture
@@ -67,3 +69,19 @@ def test_paths_go_on_below_whatever_is_there(storage: StorageManager) -> None:
     node = storage.node('home')
     assert (node / 'a' / 'b').parent.parent == node
     assert node.parent == node
+
+
+def test_a_message_names_the_root_by_its_mount_alone(storage: StorageManager, tmp_path: Path) -> None:
+    storage.configure([{'name': 'gone', 'type': 'local', 'path': str(tmp_path / 'nothing')}])
+    root = storage.node('gone:')
+    operations: list[tuple[Callable[[], object], str]] = [
+        (root.children, 'gone: nothing is there'),
+        (lambda: root.mtime, 'gone: nothing is there'),
+        (lambda: storage.node('gone:a').mtime, 'gone:a: nothing is there'),
+        (lambda: storage.node('home:').size, 'home is a directory: only files have a size'),
+        (storage.node('home:').read_bytes, 'home is a directory'),
+    ]
+    for operation, said in operations:
+        with pytest.raises(StorageError) as raised:
+            operation()
+        assert str(raised.value) == said
