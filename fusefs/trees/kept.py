@@ -17,6 +17,7 @@ class Kept(msgspec.Struct, frozen=True):
     mode: int | None = None
     uid: int | None = None
     gid: int | None = None
+    atime_ns: int | None = None
     mtime_ns: int | None = None
     #: The version that mtime_ns belongs to; None while it is under change.
     version: Version | None = None
@@ -44,6 +45,7 @@ def keep_modes(inode: Inode, attributes: Attributes) -> None:
         mode=kept.mode if attributes.mode is None else stat.S_IMODE(attributes.mode),
         uid=kept.uid if attributes.uid is None else attributes.uid,
         gid=kept.gid if attributes.gid is None else attributes.gid,
+        atime_ns=kept.atime_ns if attributes.atime_ns is None else attributes.atime_ns,
         mtime_ns=kept.mtime_ns if attributes.mtime_ns is None else attributes.mtime_ns,
     )
 

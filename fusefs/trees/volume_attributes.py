@@ -94,6 +94,7 @@ class VolumeAttributes:
             mode=kept.mode if request.mode is None else stat.S_IMODE(request.mode),
             uid=kept.uid if request.new_uid is None else request.new_uid,
             gid=kept.gid if request.new_gid is None else request.new_gid,
+            atime_ns=kept.atime_ns if request.atime_ns is None else self._told(request.atime_ns),
         )
         return self.of(inode)
 
@@ -225,13 +226,19 @@ class VolumeAttributes:
             attributes.uid = kept.uid
         if kept.gid is not None and stored.gid is None:
             attributes.gid = kept.gid
+        if kept.atime_ns is not None and stored.atime_ns is None:
+            attributes.atime_ns = kept.atime_ns
         if kept.mtime_ns is not None and stored.mtime_ns is None:
             attributes.mtime_ns = kept.mtime_ns
         attributes.mtime_ns = max(attributes.mtime_ns, kept.entries_ns or attributes.mtime_ns)
         attributes.ctime_ns = max(attributes.ctime_ns, kept.changed_ns or attributes.ctime_ns)
 
+    def _told(self, moment_ns: int) -> int:
+        """A time as a request tells it."""
+        return self._volume.clock.time_ns() if moment_ns == ops.NOW else moment_ns
+
     def _set_mtime(self, inode: Inode, mtime_ns: int) -> None:
-        mtime_ns = self._volume.clock.time_ns() if mtime_ns == ops.NOW else mtime_ns
+        mtime_ns = self._told(mtime_ns)
         names = self._inodes.names(inode)
         path = '/'.join(names or ())
         if names is None or not path or not self._volume.set_mtime(path, mtime_ns):

@@ -381,6 +381,22 @@ def a_descriptor_that_only_stands_for_a_file_shows_that_it_is_removed(directory:
 
 
 @case()
+def a_time_of_access_is_shown_as_it_was_set(directory: Path) -> None:
+    path = directory / 'f'
+    path.write_bytes(b'content')
+    os.utime(path, ns=(5_000_000_001, 7_000_000_000))
+    assert (path.stat().st_atime_ns, path.stat().st_mtime_ns) == (5_000_000_001, 7_000_000_000)
+    fd = os.open(path, os.O_RDWR)
+    try:
+        path.unlink()
+        assert os.fstat(fd).st_atime_ns == 5_000_000_001
+        os.utime(fd, ns=(9_000_000_000, 8_000_000_000))
+        assert (os.fstat(fd).st_atime_ns, os.fstat(fd).st_mtime_ns) == (9_000_000_000, 8_000_000_000)
+    finally:
+        os.close(fd)
+
+
+@case()
 def a_listing_has_the_numbers_of_what_was_renamed(directory: Path) -> None:
     (directory / 'd').mkdir()
     for name in ('a', 'd/b', 'd/c'):

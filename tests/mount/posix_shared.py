@@ -291,6 +291,10 @@ def programs_are_run_and_are_not_written_meanwhile(directory: Path) -> None:
             select.select([], [], [], 0.01)
         with fails_with(errno.ETXTBSY):
             path.open('r+b')
+        with fails_with(errno.ETXTBSY):
+            path.open('wb')
+        with fails_with(errno.ETXTBSY):
+            os.truncate(path, 0)
     finally:
         os.kill(child, 9)
         os.waitpid(child, 0)
