@@ -28,6 +28,8 @@ from genro_storage.errors import (
     StorageNotFoundError,
     StoragePathError,
     StoragePermissionError,
+    StorageTimeoutError,
+    StorageUnavailableError,
     StorageUnsupportedError,
 )
 
@@ -83,7 +85,7 @@ class FtpServer:
                 yield entry
 
     def read(self, path: str, offset: int, size_bytes: int, check: Callable[[Entry], int]) -> bytes:
-        """See FileServer. The version is that of right before."""
+        """See FileServer. What is read must be what was looked at before and is there after it."""
         entry = self.look(path)
         wanted = check(entry)
         received = bytearray()
@@ -97,6 +99,8 @@ class FtpServer:
                 if ended and isinstance(data, ssl.SSLSocket):
                     data.unwrap()
             self._finish(ftp, path, ended=ended)
+        if self.look(path).version != entry.version:
+            raise StorageConflictError(f'{shown(self.destination, path)} has changed while it was read')
         if len(received) < wanted:
             what = shown(self.destination, path)
             raise InterruptedReadError(f'{what}: ended {wanted - len(received)} bytes early', bytes(received))
@@ -113,6 +117,8 @@ class FtpServer:
             raise StorageExistsError(f'{shown(self.destination, new)} exists')
         try:
             self._rename(old, new)
+        except (StorageUnavailableError, StorageTimeoutError):
+            raise
         except StorageError:
             if not replacing or not self._is_there(new) or not self._is_there(old):
                 raise
