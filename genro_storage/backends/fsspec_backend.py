@@ -128,13 +128,15 @@ class FsspecBackend:
         return list(entries.values())
 
     def read_range(self, path: str, offset: int, size_bytes: int, version: Version | None) -> bytes:
-        """See Backend. The version is compared right before."""
+        """See Backend. The version is compared before and after: a change while it is read shows."""
         entry = self._file(path, version)
         end = min(offset + size_bytes, entry.size_bytes)
         if end <= offset:
             return b''
         with self._asking(path):
             data = bytes(self._call('cat_file', self._full(path), start=offset, end=end))
+        if version is not None:
+            self._file(path, version)
         if len(data) == end - offset:
             return data
         if len(data) == entry.size_bytes:
