@@ -31,6 +31,7 @@ from genro_storage.entry import Entry, Kind, Usage, Version
 from genro_storage.errors import (
     StorageConflictError,
     StorageError,
+    StorageExistsError,
     StorageNotFoundError,
     StoragePermissionError,
     StorageTimeoutError,
@@ -204,12 +205,19 @@ class SmbServer:
         try:
             self._rename(old, new, smbclient.rename)
         except BaseException:
-            with suppress(StorageError):
-                self._rename(aside, new, smbclient.rename)
+            self._put_back(aside, new)
             raise
         # It is in place; what may be left behind is in no listing.
         with suppress(StorageError):
             self.remove(aside)
+
+    def _put_back(self, aside: str, path: str) -> None:
+        with suppress(StorageError):
+            try:
+                self._rename(aside, path, smbclient.rename)
+            except StorageExistsError:
+                # Somebody else has replaced it meanwhile.
+                self.remove(aside)
 
     def _is_file(self, path: str) -> bool:
         try:
@@ -220,7 +228,10 @@ class SmbServer:
     def _leave(self, path: str, file: Any) -> None:
         # What led here says what is wrong; a server that has lost the file as well would hide it.
         with suppress(StorageError):
-            self._ask(path, lambda _, **how: file.close())
+            if file.fd.connection.transport.connected:
+                self._ask(path, lambda _, **how: file.close())
+        # It went with its connection, which nobody tells it: it would warn of being left open.
+        file.fd._connected = False
 
     def _full(self, path: str) -> str:
         below = '/'.join(filter(None, (self._path, path)))
