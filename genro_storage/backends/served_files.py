@@ -12,6 +12,7 @@ Threads: safe, as FileServers are; there is no lock here.
 
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
@@ -35,10 +36,15 @@ from genro_storage.errors import (
     StoragePermissionError,
     StorageUnsupportedError,
 )
-from genro_storage.runtime import about_to_block
+from genro_storage.runtime import about_to_block, jitter_s
 
 # What servers say, each its own, to who gives a file a name that somebody else has just taken.
 _REFUSALS = (StorageIOError, StoragePermissionError, StorageNotFoundError)
+
+# And to who does that while somebody else does it: that it is locked, denied, or not there, for some milliseconds. With
+# the pauses between them these are half a second, in which eight who replace one file have done so one by one.
+_MOVES = 8
+_FIRST_PAUSE_S = 0.01
 
 _UNDER_WAY = re.compile(r'\.genro-[0-9a-f]{16}')
 
@@ -168,7 +174,7 @@ class ServedFiles:
         if not placed:
             self._make_parents(path)
         self._place(path, expected, lambda hidden: self._server.store(hidden, source))
-        return self._server.look(path)
+        return self._placed(path)
 
     def remove_file(self, path: str, *, seen: bool = False, beside: bool | None = None) -> None:
         """See Backend."""
@@ -217,7 +223,10 @@ class ServedFiles:
             self.remove_directory(target)
         elif there is not None and there.is_directory:
             raise StorageIsADirectoryError(f'{self._shown(target)} is a directory and a file cannot replace it')
-        self._server.move(source, target, replacing=not moving.is_directory)
+        if moving.is_directory:
+            self._server.move(source, target, replacing=False)
+        else:
+            self._move(source, target, replacing=True)
 
     def copy(
         self,
@@ -241,7 +250,7 @@ class ServedFiles:
             self._check_source(source, before)
 
         self._place(target, expected, fill)
-        return self._server.look(target)
+        return self._placed(target)
 
     def set_mtime(self, path: str, mtime_ns: int) -> None:
         """See Backend."""
@@ -268,7 +277,7 @@ class ServedFiles:
         hidden = paths.child(paths.parent(path), hidden_name())
         try:
             fill(hidden)
-            self._server.move(hidden, path, replacing=expected is not ABSENT)
+            self._move(hidden, path, replacing=expected is not ABSENT)
         except BaseException as error:
             # The error that led here says what is wrong; one of cleaning up as well would hide it.
             with suppress(StorageError):
@@ -276,6 +285,31 @@ class ServedFiles:
             if expected is ABSENT and isinstance(error, _REFUSALS) and self._find(path) is not None:
                 raise StorageExistsError(f'{self._shown(path)} exists') from error
             raise
+
+    def _move(self, old: str, new: str, *, replacing: bool) -> None:
+        """Give a file its name; again, while it is there, when others who are at the same may have been in the way."""
+        refusals = (*_REFUSALS, StorageConflictError, StorageExistsError) if replacing else _REFUSALS
+        for failures in range(1, _MOVES):
+            try:
+                self._server.move(old, new, replacing=replacing)
+            except refusals:
+                if self._find(old) is None or (not replacing and self._find(new) is not None):
+                    raise
+            else:
+                return
+            time.sleep(jitter_s(_FIRST_PAUSE_S, failures))
+        self._server.move(old, new, replacing=replacing)
+
+    def _placed(self, path: str) -> Entry:
+        """The entry of what was put in its place, or has replaced it since, which may leave nothing for an instant."""
+        for failures in range(1, _MOVES):
+            try:
+                return self._server.look(path)
+            except StorageNotFoundError:
+                if self._capabilities.atomic_replace:
+                    raise
+            time.sleep(jitter_s(_FIRST_PAUSE_S, failures))
+        return self._server.look(path)
 
     def _entries(self, path: str) -> list[Entry]:
         self._require_directory(path)

@@ -9,7 +9,9 @@ find nothing, but never a part. A new one is moved with 'Overwrite: F', which th
 Threads: safe.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from urllib.parse import unquote_to_bytes, urlsplit
 from xml.etree import ElementTree as ET
@@ -17,7 +19,7 @@ from xml.etree import ElementTree as ET
 import msgspec
 
 from genro_storage import paths
-from genro_storage.backends.base import Capabilities, Source
+from genro_storage.backends.base import Capabilities, InterruptedReadError, Source
 from genro_storage.backends.copying import read_exactly
 from genro_storage.backends.http_errors import RANGE_NOT_SATISFIABLE
 from genro_storage.backends.object_store_http import Answer
@@ -33,6 +35,7 @@ from genro_storage.errors import (
     StoragePathError,
     StorageUnsupportedError,
 )
+from genro_storage.runtime import jitter_s
 
 _PIECE_BYTES = 1 << 20
 
@@ -40,6 +43,13 @@ _MULTISTATUS = 207
 _NOT_ALLOWED = 405
 _CONFLICT = 409
 _PRECONDITION_FAILED = 412
+_LOCKED = 423
+
+# Servers lock what they change, and refuse who comes meanwhile, for milliseconds. The pauses are half a second in all.
+_TRIES = 8
+_FIRST_PAUSE_S = 0.01
+# rclone's server breaks a listing off where a file has gone that it was about to tell of.
+_LISTINGS = 8
 
 _ASKED = (
     b'<?xml version="1.0" encoding="utf-8"?><D:propfind xmlns:D="DAV:"><D:prop><D:resourcetype/><D:getcontentlength/>'
@@ -89,29 +99,41 @@ class WebdavServer:
 
     def entries(self, path: str) -> Iterable[Entry]:
         """See FileServer."""
+        for _ in range(1, _LISTINGS):
+            with suppress(_NoXmlError):
+                return self._listed(path)
+        return self._listed(path)
+
+    def _listed(self, path: str) -> list[Entry]:
         found = self._find(path, '1', _ASKED, directory=True)
+        entries = []
         # Names in answers are encoded as the server pleases: compared decoded.
         here = _decoded(found.url).rstrip(b'/') + b'/'
         for told in _responses(found.answer.body, self._shown(path)):
             name = _decoded(told.href).rstrip(b'/')
             if name.startswith(here):
-                yield _entry(paths.decode(name[len(here) :]), told)
+                entries.append(_entry(paths.decode(name[len(here) :]), told))
+        return entries
 
     def read(self, path: str, offset: int, size_bytes: int, check: Callable[[Entry], int]) -> bytes:
-        """See FileServer. What is read must be what was looked at right before, as far as its ETag or time tell."""
+        """See FileServer. Looked at after reading: a change before or during it shows, as far as ETag or time tell."""
+        answer = self._ask('GET', path, extent=Extent(offset, size_bytes)).answer if size_bytes > 0 else None
         entry = self.look(path)
         wanted = check(entry)
-        if not wanted:
+        if answer is None or not wanted:
             return b''
-        found = self._ask('GET', path, extent=Extent(offset, wanted))
-        if found.answer.status == RANGE_NOT_SATISFIABLE:
-            raise StorageConflictError(f'{self._shown(path)} became shorter while it was read')
-        if found.answer.status not in {OK, PARTIAL}:
-            raise refusal(found.answer, self._shown(path))
-        tag = found.answer.headers.get('etag')
+        if answer.status == RANGE_NOT_SATISFIABLE:
+            raise StorageConflictError(f'{self._shown(path)} became longer while it was read')
+        if answer.status not in {OK, PARTIAL}:
+            raise refusal(answer, self._shown(path))
+        # A server may begin with one and go on with another: that is how rclone's does.
+        tag = answer.headers.get('etag')
         if entry.version is not None and tag and entry.version.tag.startswith(('"', 'W/')) and tag != entry.version.tag:
             raise StorageConflictError(f'{self._shown(path)} has changed while it was read')
-        return found.answer.body
+        if len(answer.body) < wanted:
+            missing = wanted - len(answer.body)
+            raise InterruptedReadError(f'{self._shown(path)}: ended {missing} bytes early', answer.body)
+        return answer.body[:wanted]
 
     def store(self, path: str, source: Source) -> None:
         """See FileServer."""
@@ -131,7 +153,7 @@ class WebdavServer:
 
     def make(self, path: str) -> None:
         """See FileServer."""
-        answer = self._ask('MKCOL', path, directory=True, repeatable=False).answer
+        answer = self._patiently(lambda: self._ask('MKCOL', path, directory=True, repeatable=False).answer)
         if answer.status == _NOT_ALLOWED:
             raise StorageExistsError(f'{self._shown(path)} exists')
         if answer.status == _CONFLICT:
@@ -171,7 +193,7 @@ class WebdavServer:
     def _transfer(self, method: str, old: str, new: str, replacing: bool) -> None:
         # Of this host: a server behind a proxy may know itself by another name, and reads the path alone.
         headers = {'destination': self._channel.url_of(new), 'overwrite': 'T' if replacing else 'F'}
-        answer = self._ask(method, old, headers, repeatable=False).answer
+        answer = self._patiently(lambda: self._ask(method, old, headers, repeatable=False).answer)
         if answer.status == _PRECONDITION_FAILED:
             raise StorageExistsError(f'{self._shown(new)} exists')
         if answer.status == _CONFLICT:
@@ -181,7 +203,19 @@ class WebdavServer:
     def _change(
         self, method: str, path: str, *, body: '_Body | None' = None, directory: bool = False, repeatable: bool = True
     ) -> None:
-        self._accept(self._ask(method, path, body=body, directory=directory, repeatable=repeatable).answer, path)
+        answer = self._patiently(
+            lambda: self._ask(method, path, body=body, directory=directory, repeatable=repeatable).answer
+        )
+        self._accept(answer, path)
+
+    def _patiently(self, ask: Callable[[], Answer]) -> Answer:
+        """The answer to what changes something; asked for again while somebody else is at the same."""
+        for failures in range(1, _TRIES):
+            answer = ask()
+            if answer.status != _LOCKED:
+                return answer
+            time.sleep(jitter_s(_FIRST_PAUSE_S, failures))
+        return ask()
 
     def _accept(self, answer: Answer, path: str) -> None:
         # A success of several parts tells of those that failed.
@@ -235,6 +269,10 @@ class _Body:
             yield read_exactly(self._source, offset, min(_PIECE_BYTES, self.size_bytes - offset))
 
 
+class _NoXmlError(StorageIOError):
+    """An answer that is none of the protocol, or not all of it."""
+
+
 class _Told(msgspec.Struct, frozen=True):
     """What a server says of one resource: properties by name, and whether it is a collection."""
 
@@ -254,7 +292,7 @@ def _responses(body: bytes, what: str) -> Iterator[_Told]:
         # The server is trusted with the files themselves, and expat bounds the growth of entities since 2.4.1.
         root = ET.fromstring(body)  # noqa: S314
     except ET.ParseError as error:
-        raise StorageIOError(f'{what}: an answer that is no XML: {error}') from error
+        raise _NoXmlError(f'{what}: an answer that is no XML: {error}') from error
     for response in root.iter('{DAV:}response'):
         href = (response.findtext('{DAV:}href') or '').strip()
         properties: dict[str, str] = {}
