@@ -2,6 +2,7 @@
 
 from genro_storage.testing.clock import ManualClock
 from genro_storage.testing.faulty import FaultyBackend, Stall
+from genro_storage.testing.line import FaultyLine, Flow
 from genro_storage.testing.sources import BytesSource
 
-__all__ = ['BytesSource', 'FaultyBackend', 'ManualClock', 'Stall']
+__all__ = ['BytesSource', 'FaultyBackend', 'FaultyLine', 'Flow', 'ManualClock', 'Stall']
