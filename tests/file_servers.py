@@ -213,8 +213,19 @@ def ftps(folder: Path) -> FileServer:
     (port,) = free_ports(1)
     certificate = folder / 'certificate.pem'
     certificate.write_bytes(_certificate('127.0.0.1'))
-    command = [sys.executable, str(Path(__file__).with_name('ftps_server.py')), str(root), str(port), str(certificate)]
-    return FileServer(command, port, root, folder / 'ftps.log')
+    return FileServer(_pyftpdlib(root, port, str(certificate)), port, root, folder / 'ftps.log')
+
+
+def plain_ftp(folder: Path) -> FileServer:
+    """The same without TLS: its files are those of the disk, whereas rclone's server remembers what was there."""
+    root = folder / 'root'
+    root.mkdir()
+    (port,) = free_ports(1)
+    return FileServer(_pyftpdlib(root, port), port, root, folder / 'ftp.log')
+
+
+def _pyftpdlib(root: Path, port: int, *certificate: str) -> list[str]:
+    return [sys.executable, str(Path(__file__).with_name('ftps_server.py')), str(root), str(port), *certificate]
 
 
 def _certificate(address: str) -> bytes:

@@ -70,7 +70,7 @@ def running_gcs_server(folder: Path, *, on_disk: bool = False) -> Iterator[GcsSe
     store = ['-backend', 'filesystem', '-filesystem-root', str(folder / 'gcs')] if on_disk else ['-backend', 'memory']
     arguments = [*store, '-scheme', 'http', '-host', '127.0.0.1', '-port', str(port)]
     # Where uploads in parts go, and which host is asked as the XML API is.
-    told = ['-external-url', server.endpoint_url, '-public-host', f'127.0.0.1:{port}', '-log-level', 'warn']
+    told = ['-external-url', server.endpoint_url, '-public-host', '127.0.0.1', '-log-level', 'warn']
     log = folder / 'gcs.log'
     with log.open('wb') as output:
         process = subprocess.Popen(

@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -35,8 +36,9 @@ from genro_storage.errors import (
     StorageTimeoutError,
     StorageUnavailableError,
 )
-from genro_storage.testing import BytesSource
-from genro_storage.testing.contract import BackendContract, names, read, write
+from genro_storage.testing import BytesSource, FaultyLine
+from genro_storage.testing.contract import BackendContract, FailingContract, names, read, write
+from genro_storage.testing.contract.failing import HTTP_503
 from genro_storage.testing.contract.putting import NAMES
 from tests.servers import free_ports
 
@@ -440,6 +442,33 @@ backend = {self.make.__name__}({place!r}, **{cloud.arguments()!r})
         )
         assert ended.returncode == 0, ended.stderr
         return ended
+
+
+class BadLineCases(FailingContract):
+    """For one driver. ``make``: its class; ``cloud`` is a fixture."""
+
+    make: type[ObjectDirectories]
+    throttled = HTTP_503
+
+    @pytest.fixture
+    def line(self, cloud: Cloud) -> Iterator[FaultyLine]:
+        with closing(FaultyLine(urlsplit(cloud.arguments()['endpoint_url']).port or 0)) as line:
+            yield line
+
+    @pytest.fixture
+    def place(self, cloud: Cloud) -> str:
+        return cloud.new_place()
+
+    @pytest.fixture
+    def backend(self, cloud: Cloud, place: str, line: FaultyLine) -> Iterator[Backend]:
+        url = urlsplit(cloud.arguments()['endpoint_url'])._replace(netloc=f'127.0.0.1:{line.port}').geturl()
+        with closing(self.make(place, timeout_s=self.timeout_s, **cloud.arguments_at(url))) as backend:
+            yield backend
+
+    @pytest.fixture
+    def beyond(self, cloud: Cloud, place: str) -> Iterator[Backend]:
+        with closing(self.make(place, **cloud.arguments())) as beyond:
+            yield beyond
 
 
 class ObstoreCases(CloudCases):

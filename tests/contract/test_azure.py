@@ -14,7 +14,7 @@ from genro_storage.backends.base import Backend
 from genro_storage.errors import StorageConfigError, StorageNotFoundError, StoragePermissionError
 from genro_storage.testing.contract import ArrangingContract, LookingContract, names, read, write
 from tests.azure_server import AzureServer, running_azure_server
-from tests.contract.clouds import CloudCases, NamesContract, ObstoreCases
+from tests.contract.clouds import BadLineCases, CloudCases, NamesContract, ObstoreCases
 
 _WRONG_KEY = base64.b64encode(b'a key that is wrong, and no less secret').decode()
 
@@ -128,6 +128,17 @@ class TestObstore(ObstoreCases):
         with closing(AzureObstoreBackend(place, **cloud.arguments())) as backend:
             backend._requests.each(lambda name: backend._requests.mark(f'd/{name}'), expected)
             assert names(backend, 'd') == expected
+
+
+class TestFsspecOverABadLine(BadLineCases):
+    slack_s = 6.0  # Azure's own client asks for a body that broke off or stalls three times, a second apart
+    make = AzureBackend
+    secrets = Azure.secrets
+
+
+class TestObstoreOverABadLine(BadLineCases):
+    make = AzureObstoreBackend
+    secrets = Azure.secrets
 
 
 @pytest.mark.parametrize('make', [AzureBackend, AzureObstoreBackend])

@@ -19,7 +19,7 @@ from genro_storage.backends.base import Backend, MovesInSteps
 from genro_storage.backends.gcs import GcsBackend, GcsObstoreBackend
 from genro_storage.errors import StorageConfigError, StorageError, StorageNotFoundError, StoragePermissionError
 from genro_storage.testing.contract import ArrangingContract, LookingContract, names, read, write
-from tests.contract.clouds import CloudCases, NamesContract, ObstoreCases, answering
+from tests.contract.clouds import BadLineCases, CloudCases, NamesContract, ObstoreCases, answering
 from tests.gcs_server import GcsServer, running_gcs_server
 
 _TOKEN = 'ya29.an-access-token'
@@ -119,6 +119,16 @@ class TestFsspec(CloudCases):
 class TestObstore(ObstoreCases):
     make = GcsObstoreBackend
     other = GcsBackend
+
+
+class TestFsspecOverABadLine(BadLineCases):
+    make = GcsBackend
+    secrets = Gcs.secrets
+
+
+class TestObstoreOverABadLine(BadLineCases):
+    make = GcsObstoreBackend
+    secrets = Gcs.secrets
 
 
 @pytest.mark.parametrize('make', [GcsBackend, GcsObstoreBackend])

@@ -3,6 +3,7 @@
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from genro_storage.errors import (
     StorageUnsupportedError,
 )
 from genro_storage.runtime import SystemClock
-from genro_storage.testing import BytesSource
-from genro_storage.testing.contract import LookingContract, names, read, write
+from genro_storage.testing import BytesSource, FaultyLine
+from genro_storage.testing.contract import FailingContract, LookingContract, names, read, write
+from genro_storage.testing.contract.failing import HTTP_503
 from genro_storage.testing.contract.putting import NAMES
 from tests.file_servers import FORGETFUL, PASSWORD, USER, FileServer, rclone, running, simple
 
@@ -53,7 +55,7 @@ class _WrittenBehind:
         return getattr(self._reading, name)
 
 
-def url(server: FileServer, path: str = '', password: str = PASSWORD) -> str:
+def url(server: FileServer | FaultyLine, path: str = '', password: str = PASSWORD) -> str:
     return f'http://{USER}:{password}@127.0.0.1:{server.port}/{path}'
 
 
@@ -180,6 +182,32 @@ class TestHttpWithoutRanges(TestHttp):
     @pytest.mark.parametrize('name', NAMES)
     def test_any_name_is_listed_and_read(self, backend: Backend, name: str) -> None:
         super().test_any_name_is_listed_and_read(backend, name)
+
+
+class TestHttpOverABadLine(FailingContract):
+    secrets = (PASSWORD,)
+    throttled = HTTP_503
+
+    @pytest.fixture
+    def line(self, server: FileServer) -> Iterator[FaultyLine]:
+        with closing(FaultyLine(server.port)) as line:
+            yield line
+
+    @pytest.fixture
+    def folder(self, server: FileServer) -> Path:
+        folder = server.root / uuid.uuid4().hex
+        folder.mkdir()
+        return folder
+
+    @pytest.fixture
+    def backend(self, line: FaultyLine, folder: Path) -> Iterator[Backend]:
+        with closing(HttpBackend(url(line, folder.name), timeout_s=self.timeout_s)) as backend:
+            yield backend
+
+    @pytest.fixture
+    def beyond(self, folder: Path) -> Iterator[Backend]:
+        with closing(LocalBackend(folder)) as beyond:
+            yield beyond
 
 
 def test_a_wrong_password_is_a_refusal_that_does_not_tell_it(server: FileServer) -> None:

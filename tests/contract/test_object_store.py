@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -32,16 +33,18 @@ from genro_storage.errors import (
     StorageTimeoutError,
     StorageUnavailableError,
 )
-from genro_storage.testing import BytesSource
+from genro_storage.testing import BytesSource, FaultyLine
 from genro_storage.testing.contract import (
     ArrangingContract,
     BackendContract,
+    FailingContract,
     LookingContract,
     agree,
     names,
     read,
     write,
 )
+from genro_storage.testing.contract.failing import HTTP_503
 from tests.servers import S3Server, free_ports
 
 _MIB = 1 << 20
@@ -234,6 +237,52 @@ class TestParts:
             S3Transfers(channel, single_copy_max_bytes=5 * _MIB).copy('a', 'b', 60 * _MIB, None)
         assert s3_server.uploads(bucket) == []
         assert s3_server.keys(bucket) == ['a']
+
+
+class TestOverABadLine(FailingContract):
+    secrets = (S3Server.secret,)
+    throttled = HTTP_503
+
+    @pytest.fixture
+    def line(self, s3_server: S3Server) -> Iterator[FaultyLine]:
+        with closing(FaultyLine(urlsplit(s3_server.endpoint_url).port or 0)) as line:
+            yield line
+
+    @pytest.fixture
+    def prefix(self) -> str:
+        return uuid.uuid4().hex
+
+    @pytest.fixture
+    def over(self, line: FaultyLine) -> dict[str, Any]:
+        return {'endpoint_url': f'http://127.0.0.1:{line.port}', 'timeout_s': self.timeout_s}
+
+    @pytest.fixture
+    def backend(self, s3_server: S3Server, shared_bucket: str, prefix: str, over: dict[str, Any]) -> Iterator[Backend]:
+        with closing(_backend(s3_server, shared_bucket, prefix=prefix, **over)) as backend:
+            yield backend
+
+    @pytest.fixture
+    def beyond(self, s3_server: S3Server, shared_bucket: str, prefix: str) -> Iterator[Backend]:
+        with closing(_backend(s3_server, shared_bucket, prefix=prefix)) as beyond:
+            yield beyond
+
+
+@pytest.fixture(scope='module')
+def session() -> Any:
+    """One for all backends of s3fs: a new one spends 300 ms on reading botocore's definitions."""
+    from aiobotocore.session import AioSession
+
+    return AioSession()
+
+
+class TestS3fsOverABadLine(TestOverABadLine):
+    @pytest.fixture
+    def backend(
+        self, s3_server: S3Server, shared_bucket: str, prefix: str, over: dict[str, Any], session: Any
+    ) -> Iterator[Backend]:
+        told = {'key': s3_server.key, 'secret': s3_server.secret, 'options': {'session': session}, **over}
+        with closing(S3Backend(shared_bucket, prefix, **told)) as backend:
+            yield backend
 
 
 class TestWrongOrGone:

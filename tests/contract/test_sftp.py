@@ -3,6 +3,7 @@
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from genro_storage.backends.base import ABSENT, Backend
 from genro_storage.backends.file_servers import sftp_backend
+from genro_storage.backends.local import LocalBackend
 from genro_storage.backends.registry import create
 from genro_storage.backends.sftp_address import SftpAddress
 from genro_storage.backends.sftp_errors import TABLE, translate
@@ -24,8 +26,8 @@ from genro_storage.errors import (
     StorageUnavailableError,
 )
 from genro_storage.runtime import SystemClock
-from genro_storage.testing import BytesSource
-from genro_storage.testing.contract import BackendContract, LookingContract, names, read, write
+from genro_storage.testing import BytesSource, FaultyLine
+from genro_storage.testing.contract import BackendContract, FailingContract, LookingContract, names, read, write
 from tests.file_servers import PASSWORD, USER, FileServer, Sshd, emptied, forked, rclone, running
 
 
@@ -64,6 +66,28 @@ class TestOpenSsh(BackendContract):
     def backend(self, sshd: Sshd, openssh: Backend) -> Backend:
         emptied(sshd.root / 'contract')
         return openssh
+
+
+class TestOpenSshOverABadLine(FailingContract):
+    timeout_s = 2.0  # to log in takes 0.3 s of an idle machine
+
+    @pytest.fixture
+    def line(self, sshd: Sshd) -> Iterator[FaultyLine]:
+        with closing(FaultyLine(sshd.port)) as line:
+            yield line
+
+    @pytest.fixture
+    def backend(self, sshd: Sshd, line: FaultyLine) -> Iterator[Backend]:
+        # The server is known by its port.
+        told = SftpAddress(host='127.0.0.1', port=line.port, key_filename=str(sshd.key), check_host_key=False)
+        folder = str(emptied(sshd.root / 'line'))
+        with closing(sftp_backend(told, folder, timeout_s=self.timeout_s)) as backend:
+            yield backend
+
+    @pytest.fixture
+    def beyond(self, sshd: Sshd, backend: Backend) -> Iterator[Backend]:
+        with closing(LocalBackend(sshd.root / 'line')) as beyond:
+            yield beyond
 
 
 class TestRclone(LookingContract):

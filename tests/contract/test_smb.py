@@ -2,14 +2,17 @@
 
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from smbprotocol import exceptions
 from smbprotocol.header import NtStatus
 
 from genro_storage.backends.base import Backend
 from genro_storage.backends.file_servers import smb_backend
+from genro_storage.backends.local import LocalBackend
 from genro_storage.backends.registry import create
 from genro_storage.backends.smb_address import SmbAddress
 from genro_storage.backends.smb_errors import STATUSES, TABLE, translate
@@ -24,7 +27,8 @@ from genro_storage.errors import (
     StorageUnavailableError,
 )
 from genro_storage.runtime import SystemClock
-from genro_storage.testing.contract import BackendContract, read, write
+from genro_storage.testing import FaultyLine
+from genro_storage.testing.contract import BackendContract, FailingContract, read, write
 from genro_storage.testing.contract.putting import NAMES
 from tests.file_servers import PASSWORD, Smbd, emptied, forked, running
 
@@ -54,6 +58,28 @@ class TestSmb(BackendContract):
     def backend(self, server: Smbd, connected: Backend) -> Backend:
         emptied(server.root / 'contract')
         return connected
+
+
+class TestSmbOverABadLine(FailingContract):
+    timeout_s = 2.0  # to log in takes 0.2 s of an idle machine
+    secrets = (PASSWORD,)
+
+    @pytest.fixture
+    def line(self, server: Smbd) -> Iterator[FaultyLine]:
+        with closing(FaultyLine(server.port)) as line:
+            yield line
+
+    @pytest.fixture
+    def backend(self, server: Smbd, line: FaultyLine) -> Iterator[Backend]:
+        emptied(server.root / 'line')
+        told = msgspec.structs.replace(address(server), port=line.port)
+        with closing(smb_backend(told, 'line', timeout_s=self.timeout_s)) as backend:
+            yield backend
+
+    @pytest.fixture
+    def beyond(self, server: Smbd, backend: Backend) -> Iterator[Backend]:
+        with closing(LocalBackend(server.root / 'line')) as beyond:
+            yield beyond
 
 
 def test_a_wrong_password_is_a_refusal_that_does_not_tell_it(server: Smbd) -> None:

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,14 +12,15 @@ from genro_storage.backends.registry import create
 from genro_storage.backends.webdav import webdav_backend
 from genro_storage.config import definition_from_mapping
 from genro_storage.errors import (
-    StorageExistsError,
     StorageNotFoundError,
     StoragePermissionError,
     StorageUnavailableError,
     StorageUnsupportedError,
 )
 from genro_storage.runtime import SystemClock
-from genro_storage.testing.contract import BackendContract, names, read, write
+from genro_storage.testing import FaultyLine
+from genro_storage.testing.contract import BackendContract, FailingContract, read, write
+from genro_storage.testing.contract.failing import HTTP_503
 from tests.file_servers import PASSWORD, USER, FileServer, forked, rclone, running, simple
 
 
@@ -36,11 +37,14 @@ def whole(server: FileServer) -> Iterator[Backend]:
     backend.close()
 
 
-def url(server: FileServer, path: str = '') -> str:
+def url(server: FileServer | FaultyLine, path: str = '') -> str:
     return f'http://127.0.0.1:{server.port}/{path}'
 
 
 class TestWebdav(BackendContract):
+    # rclone's server tells several that they were it, of whom there is one by the RFC.
+    one_makes_a_directory = False
+
     @pytest.fixture
     def backend(self, server: FileServer, whole: Backend) -> Iterator[Backend]:
         # Through the server, which remembers what was there.
@@ -50,19 +54,32 @@ class TestWebdav(BackendContract):
         yield backend
         backend.close()
 
-    def test_of_many_who_make_a_directory_at_once_one_succeeds(self, backend: Backend) -> None:
-        """rclone's server tells several that they were it, of whom there is one by the RFC."""
-        with ThreadPoolExecutor(6) as pool:
-            list(pool.map(lambda _: _made(backend, 'd'), range(6)))
-        assert names(backend) == {'d'}
 
+class TestWebdavOverABadLine(FailingContract):
+    secrets = (PASSWORD,)
+    throttled = HTTP_503
 
-def _made(backend: Backend, path: str) -> bool:
-    try:
-        backend.make_directory(path)
-    except StorageExistsError:
-        return False
-    return True
+    @pytest.fixture
+    def line(self, server: FileServer) -> Iterator[FaultyLine]:
+        with closing(FaultyLine(server.port)) as line:
+            yield line
+
+    @pytest.fixture
+    def folder(self, whole: Backend) -> str:
+        folder = uuid.uuid4().hex
+        whole.make_directory(folder)
+        return f'{folder}/'
+
+    @pytest.fixture
+    def backend(self, line: FaultyLine, folder: str) -> Iterator[Backend]:
+        backend = webdav_backend(url(line, folder), username=USER, password=PASSWORD, timeout_s=self.timeout_s)
+        yield backend
+        backend.close()
+
+    @pytest.fixture
+    def beyond(self, server: FileServer, folder: str) -> Iterator[Backend]:
+        with closing(webdav_backend(url(server, folder), username=USER, password=PASSWORD)) as backend:
+            yield backend
 
 
 def test_who_asks_is_told_by_password_or_token_and_a_wrong_one_is_a_refusal(server: FileServer) -> None:

@@ -5,15 +5,20 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from genro_storage import StorageManager
+from genro_storage.backends.base import Backend
+from genro_storage.backends.registry import create
 from genro_storage.config import Untrusted, check, definition_from_mapping, literal_secrets, plugins
 from genro_storage.config.schema import schema
 from genro_storage.errors import StorageConfigError
+from genro_storage.runtime import SystemClock
+from genro_storage.testing.contract import BackendContract
 
 EXAMPLE = Path(__file__).parents[1] / 'example_plugin'
 MOUNT = {'name': 'm', 'type': 'shouting', 'words': 'hello'}
@@ -95,6 +100,16 @@ class TestInstalled:
             assert storage.node('m').children() == []
             with pytest.raises(StorageConfigError, match='several packages: genro-shouting, usurper'):
                 storage.add_mount(MOUNT)
+
+
+@pytest.mark.usefixtures('installed')
+class TestItsBackend(BackendContract):
+    @pytest.fixture
+    def backend(self, installed: None) -> Iterator[Backend]:
+        backend = create(definition_from_mapping(MOUNT), SystemClock())
+        backend.remove_file('words')
+        yield backend
+        backend.close()
 
 
 def test_without_it_the_type_is_unknown() -> None:

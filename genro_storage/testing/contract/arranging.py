@@ -2,9 +2,7 @@
 
 # ruff: noqa: D102, S101 - the names of tests are sentences, and asserting is what they do
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -41,23 +39,6 @@ class ArrangingContract:
         write(backend, 'file', b'1')
         with pytest.raises(StorageExistsError):
             backend.make_directory(path)
-
-    def test_of_many_who_make_a_directory_at_once_one_succeeds(self, backend: Backend) -> None:
-        contestants = 6
-        barrier = threading.Barrier(contestants)
-
-        def make(_: int) -> bool:
-            barrier.wait()
-            try:
-                backend.make_directory('d')
-            except StorageExistsError:
-                return False
-            return True
-
-        with ThreadPoolExecutor(contestants) as pool:
-            succeeded = sum(pool.map(make, range(contestants)))
-        assert succeeded == 1 if backend.capabilities.real_directories else succeeded >= 1
-        assert backend.stat('d').is_directory
 
     def test_a_directory_needs_a_parent(self, backend: Backend) -> None:
         write(backend, 'file', b'1')

@@ -130,24 +130,6 @@ class PuttingContract:
         with pytest.raises(StorageNotFoundError):
             backend.stat('file')
 
-    def test_of_many_who_create_at_once_one_wins(self, backend: Backend) -> None:
-        contestants = 8
-        barrier = threading.Barrier(contestants)
-
-        def create(number: int) -> int | None:
-            barrier.wait()
-            try:
-                backend.put('prize', BytesSource(str(number).encode()), expected=ABSENT)
-            except StorageExistsError:
-                return None
-            return number
-
-        with ThreadPoolExecutor(contestants) as pool:
-            winners = [number for number in pool.map(create, range(contestants)) if number is not None]
-        if backend.capabilities.conditional_put:
-            assert len(winners) == 1
-        assert int(read(backend, 'prize')) in winners
-
     def test_a_source_that_ends_early_publishes_nothing(self, backend: Backend) -> None:
         write(backend, 'file', b'old')
         for path in ('file', 'new'):
