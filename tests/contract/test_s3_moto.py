@@ -1,0 +1,171 @@
+"""What SeaweedFS cannot show of S3, by both drivers against moto's server: names as they are, pages of a few keys,
+metadata of directories, versioned buckets, tags of objects, storage classes, archives, policies.
+
+Not the contract: moto takes a minute for it and is no judge of it, for it ignores conditions on the source of a copy
+and on parts, checks others before it writes and not with it, and finds no key with a line feed.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from genro_storage.backends.base import ABSENT
+from genro_storage.backends.object_directories import ObjectDirectories
+from genro_storage.backends.object_store import ObjectStoreBackend
+from genro_storage.backends.s3 import S3Backend
+from genro_storage.errors import (
+    StorageConflictError,
+    StorageNotFoundError,
+)
+from genro_storage.testing import BytesSource
+from genro_storage.testing.contract import names, read, write
+from tests.moto_server import PAGE_KEYS, MotoServer, running_moto_server
+
+_MIB = 1 << 20
+DRIVERS: dict[str, type[ObjectDirectories]] = {'obstore': ObjectStoreBackend, 'fsspec': S3Backend}
+
+
+@pytest.fixture(scope='module')
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MotoServer]:
+    with running_moto_server(tmp_path_factory.mktemp('moto')) as server:
+        yield server
+
+
+@pytest.fixture(scope='module')
+def session() -> Any:
+    """One for all backends here: a new one spends 300 ms on reading botocore's definitions."""
+    from aiobotocore.session import AioSession
+
+    return AioSession()
+
+
+@pytest.fixture(scope='module', params=DRIVERS)
+def driver(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope='module')
+def connect(moto: MotoServer, session: Any, driver: str) -> Callable[..., ObjectDirectories]:
+    """A backend of a bucket, and perhaps a prefix, by the driver under test."""
+    given = {'endpoint_url': moto.endpoint_url, 'region': moto.region, 'key': moto.key, 'secret': moto.secret}
+    if driver == 'fsspec':
+        given['options'] = {'session': session}
+    return lambda *place, **changed: DRIVERS[driver](*place, **given | changed)
+
+
+@pytest.fixture
+def bucket(moto: MotoServer) -> str:
+    return moto.new_bucket()
+
+
+@pytest.fixture
+def backend(connect: Callable[..., ObjectDirectories], bucket: str) -> Iterator[ObjectDirectories]:
+    with closing(connect(bucket)) as backend:
+        yield backend
+
+
+class TestDirectories:
+    def test_they_keep_what_is_told_of_them(self, backend: ObjectDirectories) -> None:
+        told, other = {'mode': '16877', 'colour': 'blue'}, {'mode': '16832'}
+        backend.make_directory('d', metadata=told)
+        backend.make_directory('d/e')
+        backend.set_metadata('d/e', other, expected=None)
+        write(backend, 'd/e/file', b'1')
+        backend.remove_file('d/e/file')
+        backend.rename('d', 'moved')
+        assert backend.metadata('moved') == told
+        assert backend.metadata('moved/e') == other
+        (listed,) = backend.tell_attributes('moved', backend.list_directory('moved'))
+        assert listed.metadata == other
+
+
+class TestPages:
+    def test_pages_of_a_few_keys_are_one_listing(
+        self, backend: ObjectDirectories, moto: MotoServer, bucket: str
+    ) -> None:
+        expected = {f'{number}' for number in range(3 * PAGE_KEYS)}
+        for name in expected:
+            write(backend, f'd/{name}', b'')
+        write(backend, 'd/e/below', b'1')
+        assert moto.request('list_objects_v2', Bucket=bucket)['IsTruncated']
+        assert names(backend, 'd') == expected | {'e'}
+        backend.rename('d', 'moved')
+        assert names(backend, 'moved') == expected | {'e'}
+        assert names(backend) == {'moved'}
+
+
+class TestVersionedBuckets:
+    @pytest.fixture
+    def bucket(self, moto: MotoServer) -> str:
+        bucket = moto.new_bucket()
+        moto.request('put_bucket_versioning', Bucket=bucket, VersioningConfiguration={'Status': 'Enabled'})
+        return bucket
+
+    def test_what_has_a_delete_marker_is_not_there(
+        self, backend: ObjectDirectories, moto: MotoServer, bucket: str
+    ) -> None:
+        version = write(backend, 'd/file', b'1').version
+        write(backend, 'd/other', b'2')
+        backend.remove_file('d/file')
+        markers = moto.request('list_object_versions', Bucket=bucket)['DeleteMarkers']
+        assert [marker['Key'] for marker in markers] == ['d/file']
+        for operation in (
+            lambda: backend.stat('d/file'),
+            lambda: backend.read_range('d/file', 0, 1, None),
+            lambda: backend.copy('d/file', 'd/copy'),
+            lambda: backend.metadata('d/file'),
+        ):
+            with pytest.raises(StorageNotFoundError):
+                operation()
+        with pytest.raises(StorageConflictError):
+            backend.put('d/file', BytesSource(b'3'), expected=version)
+        assert names(backend, 'd') == {'other'}
+        backend.put('d/file', BytesSource(b'3'), expected=ABSENT)
+        assert read(backend, 'd/file') == b'3'
+
+    def test_versions_before_are_kept_and_not_seen(
+        self, backend: ObjectDirectories, moto: MotoServer, bucket: str
+    ) -> None:
+        first = write(backend, 'd/file', b'first').version
+        second = backend.put('d/file', BytesSource(b'second'), expected=first)
+        assert backend.stat('d/file').version == second.version
+        with pytest.raises(StorageConflictError):
+            backend.read_range('d/file', 0, 5, first)
+        backend.rename('d', 'e')
+        # A listing of moto's goes on showing 'd/', for the sake of delete markers; SeaweedFS's and Amazon's do not.
+        with pytest.raises(StorageNotFoundError):
+            backend.stat('d')
+        assert [entry.size_bytes for entry in backend.list_directory('e')] == [6]
+        kept = moto.request('list_object_versions', Bucket=bucket, Prefix='d/file')['Versions']
+        assert len(kept) == 2
+
+
+class TestTagsOfVersions:
+    """ETags that are no MD5 of the content."""
+
+    def test_an_object_that_came_in_parts_has_a_version_like_others(
+        self, backend: ObjectDirectories, moto: MotoServer, bucket: str
+    ) -> None:
+        data = os.urandom(6 * _MIB)
+        tag = moto.put_in_parts(bucket, 'd/file', data, 5 * _MIB)
+        assert tag.endswith('-2')
+        entry = backend.stat('d/file')
+        assert entry.version is not None
+        assert entry.version.tag == tag
+        assert backend.read_range('d/file', 5 * _MIB - 1, 2, entry.version) == data[5 * _MIB - 1 : 5 * _MIB + 1]
+        backend.rename('d', 'e')
+        assert read(backend, 'e/file') == data
+        assert backend.put('e/file', BytesSource(b'1'), expected=backend.stat('e/file').version).size_bytes == 1
+
+    def test_an_encrypted_object_has_a_version_like_others(
+        self, backend: ObjectDirectories, moto: MotoServer, bucket: str
+    ) -> None:
+        moto.request('put_object', Bucket=bucket, Key='d/file', Body=b'content', ServerSideEncryption='aws:kms')
+        entry = backend.stat('d/file')
+        assert backend.read_range('d/file', 0, 7, entry.version) == b'content'
+        backend.rename('d', 'e')
+        assert read(backend, 'e/file') == b'content'
+        assert backend.put('e/file', BytesSource(b'1'), expected=backend.stat('e/file').version).size_bytes == 1
