@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from genro_storage.backends.base import Expected, Headers, LengthLimit, Source
 from genro_storage.backends.object_requests import PLAIN, Commit, ListingPage, StoredObject
+from genro_storage.backends.object_store_xml import is_expressible
 from genro_storage.backends.s3_client import S3Client
 from genro_storage.backends.s3_transfers import S3fsTransfers, S3fsUpload, abort, described_by, etag_of
 from genro_storage.entry import Extent
@@ -129,9 +130,13 @@ class S3fsRequests:
         self._client.run(self._client.call, 'delete_object', Key=key)
 
     def remove_all(self, keys: Sequence[str]) -> None:
-        """See ObjectRequests. A thousand in one request."""
-        for start in range(0, len(keys), _REMOVED_AT_ONCE):
-            self._remove_batch([{'Key': key} for key in keys[start : start + _REMOVED_AT_ONCE]])
+        """See ObjectRequests. A thousand in one request, and one by one, first, what XML cannot name."""
+        for key in keys:
+            if not is_expressible(key):
+                self.remove(key)
+        named = [{'Key': key} for key in keys if is_expressible(key)]
+        for start in range(0, len(named), _REMOVED_AT_ONCE):
+            self._remove_batch(named[start : start + _REMOVED_AT_ONCE])
 
     def copy(
         self,

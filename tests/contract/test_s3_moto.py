@@ -67,6 +67,46 @@ def backend(connect: Callable[..., ObjectDirectories], bucket: str) -> Iterator[
         yield backend
 
 
+class TestNames:
+    def test_a_backslash_and_a_slash_are_two_names(
+        self, backend: ObjectDirectories, moto: MotoServer, bucket: str
+    ) -> None:
+        write(backend, 'd\\e', b'a file')
+        write(backend, 'd/e', b'in a directory')
+        assert moto.keys(bucket) == ['d/e', 'd\\e']
+        assert names(backend) == {'d\\e', 'd'}
+        assert read(backend, 'd\\e') == b'a file'
+        backend.copy('d\\e', 'd/\\')
+        backend.rename('d\\e', '\\d\\')
+        backend.rename('d', 'moved\\here')
+        assert moto.keys(bucket) == ['\\d\\', 'moved\\here/\\', 'moved\\here/e']
+        backend.remove_file('\\d\\')
+        assert names(backend, 'moved\\here') == {'\\', 'e'}
+
+    @pytest.mark.parametrize(
+        'name',
+        [
+            # Not the line feed, which moto finds no key with.
+            ''.join(chr(code) for code in range(1, 32) if code != 10) + '\x7f',
+            '\x80\x85\x9f\xa0\xad',  # controls, a next line, blanks
+            '\u200b\u202e\u2028\ufeff',  # what is not seen, turns round, or ends lines
+            '\ufffd\ufffe\uffff\U0010ffff',  # no characters, which XML lacks
+            'e\u0301\u1e9b\u0323 \u1100\u1161',  # of several forms
+        ],
+        ids=ascii,
+    )
+    def test_what_hardly_is_a_name_goes_everywhere(self, backend: ObjectDirectories, name: str) -> None:
+        entry = write(backend, f'{name}/{name}', b'content')
+        assert names(backend) == names(backend, name) == {name}
+        assert backend.read_range(f'{name}/{name}', 1, 3, entry.version) == b'ont'
+        backend.copy(f'{name}/{name}', f'{name}/copy')
+        backend.rename(name, 'd')
+        assert names(backend, 'd') == {name, 'copy'}
+        assert read(backend, f'd/{name}') == b'content'
+        backend.remove_file(f'd/{name}')
+        assert names(backend, 'd') == {'copy'}
+
+
 class TestDirectories:
     def test_they_keep_what_is_told_of_them(self, backend: ObjectDirectories) -> None:
         told, other = {'mode': '16877', 'colour': 'blue'}, {'mode': '16832'}
