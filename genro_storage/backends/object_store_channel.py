@@ -20,7 +20,7 @@ from genro_storage.backends.object_store_http import Answer, Exchange, HttpConne
 from genro_storage.backends.object_store_signing import EMPTY_SHA256, Signer
 
 # The table of codes and statuses belongs to the protocol, not to the library it was first written for.
-from genro_storage.backends.s3_errors import from_response
+from genro_storage.backends.s3_errors import UNEXPLAINED, from_response
 from genro_storage.entry import Extent
 from genro_storage.errors import StorageError, StorageUnavailableError
 
@@ -203,19 +203,17 @@ class S3Channel:
         error = xml.error_of(answer.body) if told else None
         if answer.status < 300 and error is None:
             return answer
+        if request.method == 'HEAD' and answer.status in UNEXPLAINED:
+            self.ask(S3Request('GET', request.key, extent=Extent(0, 1)))
         raise self._refusal(request, answer, error)
 
     def _refusal(self, request: S3Request, answer: Answer, error: xml.S3Error | None) -> StorageError:
         status = answer.status if answer.status >= 300 else 500
         said = {
             'Error': {'Code': error.code, 'Message': error.message} if error is not None else {},
-            'ResponseMetadata': {'HTTPStatusCode': status},
+            'ResponseMetadata': {'HTTPStatusCode': status, 'HTTPHeaders': answer.headers},
         }
-        refusal = from_response(said, self.address.bucket, self.what(request.key))
-        region = answer.headers.get('x-amz-bucket-region')
-        if region is not None and region != self.address.region:
-            return type(refusal)(f'{refusal} (it is in {region!r}, this asked for {self.address.region!r})')
-        return refusal
+        return from_response(said, self.address.bucket, self.what(request.key))
 
     def malformed(self, key: str, error: ValueError | KeyError) -> StorageError:
         """The error for an answer that is not what S3 says it should be."""

@@ -26,8 +26,9 @@ from genro_storage.backends.object_store_reading import ObstoreReader
 from genro_storage.backends.object_store_transfers import S3Transfers, S3Upload, abort, headers_of, metadata_in
 from genro_storage.backends.per_process import PerProcess
 from genro_storage.backends.ranges import PARTIAL
+from genro_storage.backends.s3_errors import from_removal
 from genro_storage.entry import Extent
-from genro_storage.errors import StorageConflictError, StorageIOError, StorageThrottledError
+from genro_storage.errors import StorageConflictError, StorageThrottledError
 from genro_storage.runtime import WorkerPool
 
 T = TypeVar('T')
@@ -242,10 +243,8 @@ class S3Requests:
         except ValueError as error:
             raise self._channel.malformed('', error) from error
         if kept:
-            raise StorageIOError(
-                f'{self._destination}: {len(kept)} of {len(keys)} keys were not removed; '
-                f'{kept[0].key!r}: {kept[0].code} {kept[0].message}'
-            )
+            told = [{'Key': error.key, 'Code': error.code, 'Message': error.message} for error in kept]
+            raise from_removal(told, len(keys), self._destination)
 
     def _described(self, key: str, answer: Answer) -> StoredObject | None:
         if answer.status == _NOT_FOUND:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from genro_storage.backends.per_process import PerProcess
 from genro_storage.backends.ranges import ReceivedRange
-from genro_storage.backends.s3_errors import is_dropped_connection, status_of, translate_s3
+from genro_storage.backends.s3_errors import UNEXPLAINED, is_dropped_connection, status_of, translate_s3
 from genro_storage.entry import Extent
 from genro_storage.errors import (
     StorageConfigError,
@@ -83,7 +83,12 @@ class S3Client:
 
     async def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
         """One request about the bucket; what the server answered. A broken connection is tried once more."""
-        return await self._guarded(self._request(operation, parameters), parameters)
+        try:
+            return await self._guarded(self._request(operation, parameters), parameters)
+        except StorageError as error:
+            if operation == 'head_object' and status_of(error) in UNEXPLAINED:
+                await self.read(Extent(0, 1), **parameters)
+            raise
 
     async def read(self, extent: Extent, **parameters: Any) -> bytes:
         """A part of an object by one GetObject; empty behind its end. Raises InterruptedReadError."""

@@ -4,7 +4,7 @@ Owns the tables. Codes are those of the S3 API reference ("Error responses") and
 Threads: safe; no state.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -25,7 +25,8 @@ from genro_storage.errors import (
     StorageUnsupportedError,
 )
 
-# Codes that say more than the status they come with.
+# Codes that say more than the status they come with, or come behind a 200: of a copy or completion that fails after a
+# while, and of each key that DeleteObjects leaves.
 _CODES: dict[str, type[StorageError]] = {
     'RequestTimeout': StorageTimeoutError,  # 400
     'KeyTooLongError': StorageNameTooLongError,  # 400
@@ -39,6 +40,15 @@ _CODES: dict[str, type[StorageError]] = {
     'NoSuchUpload': StorageIOError,  # 404: it was aborted; says nothing about what is at the key
     'QuotaExceeded': StorageNoSpaceError,  # 403, of servers with quotas
     'XMinioStorageFull': StorageNoSpaceError,  # 507, MinIO
+    'AccessDenied': StoragePermissionError,
+    'ConditionalRequestConflict': StorageConflictError,
+    'InternalError': StorageUnavailableError,
+    'InvalidObjectState': StoragePermissionError,
+    'NoSuchKey': StorageNotFoundError,
+    'NotImplemented': StorageUnsupportedError,
+    'PreconditionFailed': StorageConflictError,
+    'ServiceUnavailable': StorageThrottledError,
+    'SlowDown': StorageThrottledError,
 }
 
 _STATUSES: dict[int, type[StorageError]] = {
@@ -58,10 +68,20 @@ _STATUSES: dict[int, type[StorageError]] = {
     507: StorageNoSpaceError,
 }
 
+#: The answer to a HEAD has no body, and these have many reasons, an expired token among them: to who asks for a byte it
+#: is told (RFC 9110, 15.5.1 and 15.5.4).
+UNEXPLAINED = frozenset({400, 403})
+
+# What Amazon answers for a bucket of another region.
+_ELSEWHERE = frozenset({301, 'AuthorizationHeaderMalformed'})
+
 _HINTS = {
-    301: "; the bucket is in another region: give 'region'",
-    'AuthorizationHeaderMalformed': "; the bucket is in another region: give 'region'",
     'RequestTimeTooSkewed': '; the clock of this machine is wrong',
+    'AccessDenied': '; a policy of the bucket or of who asks does not allow it',
+    'ExpiredToken': "; get new credentials: 'key', 'secret' and 'token' are of one session",
+    'InvalidAccessKeyId': "; is 'key' right?",
+    'InvalidObjectState': '; it is archived: have it restored (RestoreObject), then it can be read and copied',
+    'SignatureDoesNotMatch': "; is 'secret' right?",
 }
 
 
@@ -145,7 +165,7 @@ def _response(error: BaseException) -> dict[str, Any] | None:
     return None
 
 
-def from_response(response: dict[str, Any], bucket: str, what: str) -> StorageError:
+def from_response(response: Mapping[str, Any], bucket: str, what: str) -> StorageError:
     """What a refusal of the server is to us, by its code or else its status."""
     said = response.get('Error', {})
     code = str(said.get('Code', ''))
@@ -156,8 +176,18 @@ def from_response(response: dict[str, Any], bucket: str, what: str) -> StorageEr
     if ours is None:
         # 500 InternalError, 502, 504: asking again later may help.
         ours = StorageUnavailableError if status >= 500 else StorageIOError
-    hint = _HINTS.get(code) or _HINTS.get(status, '')
+    hint = _HINTS.get(code, '')
+    if status in _ELSEWHERE or code in _ELSEWHERE:
+        told = response.get('ResponseMetadata', {}).get('HTTPHeaders', {}).get('x-amz-bucket-region')
+        hint = f"; the bucket is in another region: give 'region{f': {told}' if told else ''}'"
     return ours(f'{what}: {code or status} {said.get("Message", "")}'.rstrip() + hint)
+
+
+def from_removal(kept: Sequence[Mapping[str, str]], count: int, destination: str) -> StorageError:
+    """What it is to us that DeleteObjects left some of so many keys, by the first of them."""
+    first = kept[0]
+    refusal = from_response({'Error': first}, '', f'{destination}: {first.get("Key", "")!r}')
+    return type(refusal)(f'{refusal} ({len(kept)} of {count} keys were not removed)')
 
 
 def _from_class(error: Exception, what: str) -> StorageError:

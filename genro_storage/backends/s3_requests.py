@@ -16,9 +16,10 @@ from genro_storage.backends.base import Expected, Headers, LengthLimit, Source
 from genro_storage.backends.object_requests import PLAIN, Commit, ListingPage, StoredObject
 from genro_storage.backends.object_store_xml import is_expressible
 from genro_storage.backends.s3_client import S3Client
+from genro_storage.backends.s3_errors import from_removal
 from genro_storage.backends.s3_transfers import S3fsTransfers, S3fsUpload, abort, described_by, etag_of
 from genro_storage.entry import Extent
-from genro_storage.errors import StorageIOError, StorageNotFoundError
+from genro_storage.errors import StorageNotFoundError
 from genro_storage.runtime import WorkerPool
 
 T = TypeVar('T')
@@ -178,11 +179,7 @@ class S3fsRequests:
         answer = self._client.run(self._client.call, 'delete_objects', Delete={'Objects': batch, 'Quiet': True})
         kept = answer.get('Errors', [])
         if kept:
-            first = kept[0]
-            raise StorageIOError(
-                f'{self.destination}: {len(kept)} of {len(batch)} keys were not removed; '
-                f'{first.get("Key")!r}: {first.get("Code")} {first.get("Message", "")}'
-            )
+            raise from_removal(kept, len(batch), self.destination)
 
 
 def page_of(answer: Mapping[str, Any]) -> ListingPage:

@@ -498,6 +498,15 @@ backend = ObjectStoreBackend({bucket!r}, endpoint_url={server.endpoint_url!r}, k
 @contextmanager
 def answering(answer: bytes) -> Iterator[str]:
     """A server that gives every connection the same answer."""
+    with heard_by(answer) as (url, _):
+        yield url
+
+
+@contextmanager
+def heard_by(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
+    """The same, and what it was asked."""
+    heard: list[bytes] = []
+    head = b''.join(answer.partition(b'\r\n\r\n')[:2])
 
     def serve() -> None:
         while True:
@@ -506,10 +515,12 @@ def answering(answer: bytes) -> Iterator[str]:
             except OSError:
                 return  # shut down
             with connection:
-                connection.recv(65_536)
-                connection.sendall(answer)
+                heard.append(connection.recv(65_536))
+                connection.sendall(head if heard[-1].startswith(b'HEAD ') else answer)
 
     with socket.create_server(('127.0.0.1', 0)) as listener, ThreadPoolExecutor(1) as pool:
         pool.submit(serve)
-        yield f'http://127.0.0.1:{listener.getsockname()[1]}'
-        listener.shutdown(socket.SHUT_RDWR)
+        try:
+            yield f'http://127.0.0.1:{listener.getsockname()[1]}', heard
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)

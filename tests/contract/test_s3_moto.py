@@ -5,23 +5,32 @@ Not the contract: moto takes a minute for it and is no judge of it, for it ignor
 and on parts, checks others before it writes and not with it, and finds no key with a line feed.
 """
 
+import json
 import os
+import traceback
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from genro_storage import StorageManager
 from genro_storage.backends.base import ABSENT
 from genro_storage.backends.object_directories import ObjectDirectories
 from genro_storage.backends.object_store import ObjectStoreBackend
 from genro_storage.backends.s3 import S3Backend
 from genro_storage.errors import (
+    StorageConfigError,
     StorageConflictError,
+    StorageError,
     StorageNotFoundError,
+    StoragePermissionError,
 )
 from genro_storage.testing import BytesSource
 from genro_storage.testing.contract import names, read, write
+from tests.contract.test_object_store import answering, heard_by
 from tests.moto_server import PAGE_KEYS, MotoServer, running_moto_server
 
 _MIB = 1 << 20
@@ -209,3 +218,166 @@ class TestTagsOfVersions:
         backend.rename('d', 'e')
         assert read(backend, 'e/file') == b'content'
         assert backend.put('e/file', BytesSource(b'1'), expected=backend.stat('e/file').version).size_bytes == 1
+
+
+class TestArchived:
+    @pytest.fixture
+    def archived(self, moto: MotoServer, bucket: str) -> str:
+        moto.request('put_object', Bucket=bucket, Key='d/old', Body=b'content', StorageClass='GLACIER')
+        return 'd/old'
+
+    def test_it_is_looked_at_and_not_read(
+        self, backend: ObjectDirectories, moto: MotoServer, bucket: str, archived: str
+    ) -> None:
+        entry = backend.stat(archived)
+        assert (entry.size_bytes, entry.is_file) == (7, True)
+        assert entry.mtime_ns > 0
+        assert [listed.size_bytes for listed in backend.list_directory('d')] == [7]
+        assert backend.stat_and_read(archived, 100) == (entry, None)
+        for operation in (
+            lambda: backend.read_range(archived, 0, 7, None),
+            lambda: backend.read_range(archived, 0, 7, entry.version),
+        ):
+            with pytest.raises(StoragePermissionError, match=r'archived.*RestoreObject') as caught:
+                operation()
+            assert not isinstance(caught.value, FileNotFoundError)
+        backend.remove_file(archived)
+        assert names(backend, 'd') == set()
+
+    def test_the_mount_says_what_to_do(
+        self, moto: MotoServer, bucket: str, archived: str, driver: str, tmp_path: Path
+    ) -> None:
+        with manager(moto, bucket, tmp_path, driver=driver) as storage:
+            node = storage.node('cloud', archived)
+            assert node.size == 7
+            with pytest.raises(StoragePermissionError, match=rf"{bucket}: 'd/old'.*restored"):
+                node.read_bytes()
+
+
+def manager(moto: MotoServer, bucket: str, folder: Path, **more: Any) -> StorageManager:
+    storage = StorageManager()
+    place = {'type': 's3', 'bucket': bucket, 'endpoint_url': moto.endpoint_url, 'region': moto.region}
+    definition = {'name': 'cloud', 'key': moto.key, 'secret': moto.secret, **place, **more}
+    storage.configure({'mounts': [definition], 'cache': {'path': str(folder / 'cache')}})
+    return storage
+
+
+class TestRefusals:
+    def test_keys_that_a_policy_protects_are_said_to_be(
+        self, backend: ObjectDirectories, moto: MotoServer, bucket: str
+    ) -> None:
+        for name in ('a', 'kept', 'z'):
+            write(backend, f'd/{name}', b'1')
+        kept = {
+            'Effect': 'Deny',
+            'Principal': '*',
+            'Action': 's3:DeleteObject',
+            'Resource': f'arn:aws:s3:::{bucket}/d/kept',
+        }
+        policy = {'Version': '2012-10-17', 'Statement': [kept]}
+        moto.request('put_bucket_policy', Bucket=bucket, Policy=json.dumps(policy))
+        with pytest.raises(StoragePermissionError, match=r"'d/kept': AccessDenied.*policy.*\(1 of 4 keys"):
+            backend.rename('d', 'e')
+        assert moto.keys(bucket) == ['d/kept', 'e/a', 'e/kept', 'e/z']
+
+    def test_who_may_not_is_told_the_place_and_no_secret(
+        self, connect: Callable[..., ObjectDirectories], moto: MotoServer, bucket: str, driver: str, tmp_path: Path
+    ) -> None:
+        for key in ('open/file', 'secret/file'):
+            moto.put(bucket, key, b'content')
+        user = new_user(moto, bucket)
+        with moto.authorising():
+            with closing(connect(bucket, **user)) as backend:
+                assert read(backend, 'open/file') == b'content'
+                for operation in (
+                    lambda: backend.stat('secret/file'),
+                    lambda: backend.read_range('secret/file', 0, 1, None),
+                    lambda: backend.set_metadata('secret/file', {}, expected=backend.stat('open/file').version),
+                    lambda: write(backend, 'open/new', b'1'),
+                ):
+                    with pytest.raises(StoragePermissionError, match=bucket) as caught:
+                        operation()
+                    assert user['secret'] not in ''.join(traceback.format_exception(caught.value))
+            with (
+                manager(moto, bucket, tmp_path, driver=driver, **user) as storage,
+                pytest.raises(StoragePermissionError, match=rf"{bucket}: 'secret/file': AccessDenied.*policy"),
+            ):
+                storage.node('cloud:secret/file').read_bytes()
+            for wrong, said in (({'key': 'AKIANOBODY'}, "is 'key' right"), ({}, "is 'secret' right")):
+                with (
+                    closing(connect(bucket, **user | {'secret': 'wrong'} | wrong)) as backend,
+                    pytest.raises(StoragePermissionError, match=said),
+                ):
+                    backend.stat('open/file')
+
+    @pytest.mark.parametrize(
+        ('status', 'code', 'error', 'said'),
+        [
+            ('400 Bad Request', 'ExpiredToken', StoragePermissionError, 'get new credentials'),
+            ('301 Moved Permanently', 'PermanentRedirect', StorageConfigError, "give 'region: mx-central-1'"),
+            ('400 Bad Request', 'AuthorizationHeaderMalformed', StorageConfigError, "give 'region: mx-central-1'"),
+            ('403 Forbidden', 'RequestTimeTooSkewed', StorageConfigError, 'clock'),
+        ],
+    )
+    def test_what_moto_never_answers_says_what_to_do(
+        self, connect: Callable[..., ObjectDirectories], status: str, code: str, error: type[StorageError], said: str
+    ) -> None:
+        """Amazon repeats a token that has expired; and the answer to a HEAD says none of this."""
+        answer = refusal(status, code, '<Token-0>session-token</Token-0>')
+        with answering(answer) as url, closing(connect('bucket', endpoint_url=url, token='session-token')) as backend:
+            for operation in (
+                lambda: backend.stat('file'),
+                lambda: backend.headers('file'),
+                lambda: backend.list_directory(''),
+                lambda: backend.read_range('file', 0, 1, None),
+                lambda: backend.put('file', BytesSource(b'1'), placed=True),
+            ):
+                with pytest.raises(error, match=said) as caught:
+                    operation()
+                assert 'session-token' not in ''.join(traceback.format_exception(caught.value))
+
+    def test_what_fails_behind_a_200_is_what_it_says(self, connect: Callable[..., ObjectDirectories]) -> None:
+        with (
+            answering(refusal('200 OK', 'AccessDenied')) as url,
+            closing(connect('bucket', endpoint_url=url)) as backend,
+            pytest.raises(StoragePermissionError, match='AccessDenied'),
+        ):
+            backend._requests.copy('a', 'b', 1)
+
+    def test_who_pays_is_told_with_every_request(self, session: Any) -> None:
+        """As docs/backends/s3.md says; moto takes no notice of it."""
+        with heard_by(refusal('403 Forbidden', 'AccessDenied')) as (url, heard):
+            options = {'session': session, 's3_additional_kwargs': {'RequestPayer': 'requester'}}
+            with closing(S3Backend('bucket', endpoint_url=url, key='k', secret='s', options=options)) as backend:
+                for operation in (
+                    lambda: backend.stat('file'),
+                    lambda: backend.list_directory(''),
+                    lambda: backend.read_range('file', 0, 1, None),
+                ):
+                    with pytest.raises(StoragePermissionError):
+                        operation()
+        assert len(heard) > 3
+        assert all(b'x-amz-request-payer: requester' in request.lower() for request in heard)
+
+
+def refusal(status: str, code: str, more: str = '') -> bytes:
+    """An answer that refuses, of a bucket in Mexico."""
+    body = f'<Error><Code>{code}</Code><Message>no</Message>{more}</Error>'.encode()
+    head = f'HTTP/1.1 {status}\r\nx-amz-bucket-region: mx-central-1\r\nContent-Length: {len(body)}\r\n'
+    return head.encode() + b'Connection: close\r\n\r\n' + body
+
+
+def new_user(moto: MotoServer, bucket: str) -> dict[str, str]:
+    """Who may list a bucket and read what is in open/, and nothing else."""
+    iam = moto.client('iam')
+    name = f'user-{uuid.uuid4().hex[:12]}'
+    iam.create_user(UserName=name)
+    allowed = [('s3:ListBucket', ''), ('s3:GetObject', '/open/*')]
+    statements = [
+        {'Effect': 'Allow', 'Action': action, 'Resource': f'arn:aws:s3:::{bucket}{below}'} for action, below in allowed
+    ]
+    policy = json.dumps({'Version': '2012-10-17', 'Statement': statements})
+    iam.put_user_policy(UserName=name, PolicyName='some', PolicyDocument=policy)
+    keys = iam.create_access_key(UserName=name)['AccessKey']
+    iam.close()
+    return {'key': keys['AccessKeyId'], 'secret': keys['SecretAccessKey']}

@@ -98,6 +98,11 @@ def _said(code: str, status: int) -> ClientError:
         (_said('NotImplemented', 501), StorageUnsupportedError),
         (_said('PermanentRedirect', 301), StorageConfigError),
         (_said('InvalidRequest', 400), StorageIOError),
+        (_said('InvalidObjectState', 403), StoragePermissionError),
+        # Of what had said 200 before it failed.
+        (_said('AccessDenied', 500), StoragePermissionError),
+        (_said('PreconditionFailed', 500), StorageConflictError),
+        (_said('SlowDown', 500), StorageThrottledError),
         (EndpointConnectionError(endpoint_url='u'), StorageUnavailableError),
         (ConnectionClosedError(endpoint_url='u'), StorageUnavailableError),
         (ConnectTimeoutError(endpoint_url='u'), StorageTimeoutError),
