@@ -151,7 +151,7 @@ class Signer:
             added['x-amz-security-token'] = credentials.token
         signed = sorted({**headers, **added}.items())
         names = ';'.join(name for name, _ in signed)
-        listed = ''.join(f'{name}:{_BLANKS.sub(" ", value.strip())}\n' for name, value in signed)
+        listed = ''.join(f'{name}:{_BLANKS.sub(" ", value.strip(" "))}\n' for name, value in signed)
         canonical = f'{request}{listed}\n{names}\n{body_sha256}'
         signature = self._digest(credentials, moment, canonical)
         added['authorization'] = (
@@ -168,7 +168,8 @@ class Signer:
         derived = self._derived
         if derived is None or not derived.serves(credentials, moment[:8]):
             self._derived = derived = _SigningKey(credentials, moment[:8], self._region)
-        digest = hashlib.sha256(request.encode()).hexdigest()
+        # The bytes that are sent. Letters that no header can hold are refused by who sends them.
+        digest = hashlib.sha256(request.encode('latin-1', 'replace')).hexdigest()
         return derived.digest(f'{_ALGORITHM}\n{moment}\n{self._scope(moment)}\n{digest}')
 
 

@@ -184,14 +184,24 @@ class S3Transfers:
 
 def headers_of(metadata: Mapping[str, str], key: str = '') -> dict[str, str]:
     """User metadata as a request and an answer have it; of a new object at a key with the type of its content."""
-    headers = {_METADATA + name: value for name, value in metadata.items()}
+    headers = {_METADATA + name: _sent(value) for name, value in metadata.items()}
     content_type = content_type_of(key)
     return headers if content_type is None else {**headers, 'content-type': content_type}
 
 
 def metadata_in(headers: Mapping[str, str]) -> dict[str, str]:
     """The inverse of headers_of, among other headers."""
-    return {name.removeprefix(_METADATA): value for name, value in headers.items() if name.startswith(_METADATA)}
+    return {name.removeprefix(_METADATA): _text(value) for name, value in headers.items() if name.startswith(_METADATA)}
+
+
+def _sent(text: str) -> str:
+    """Text as a header, whose letters are bytes. Amazon's own is ASCII; others give back the bytes that they got."""
+    return text if text.isascii() else text.encode('utf-8', 'surrogateescape').decode('latin-1')
+
+
+def _text(header: str) -> str:
+    """The inverse."""
+    return header if header.isascii() else header.encode('latin-1').decode('utf-8', 'surrogateescape')
 
 
 class S3Upload:

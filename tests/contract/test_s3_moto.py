@@ -8,11 +8,14 @@ and on parts, checks others before it writes and not with it, and finds no key w
 import json
 import os
 import traceback
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -218,6 +221,39 @@ class TestTagsOfVersions:
         backend.rename('d', 'e')
         assert read(backend, 'e/file') == b'content'
         assert backend.put('e/file', BytesSource(b'1'), expected=backend.stat('e/file').version).size_bytes == 1
+
+
+class TestWhatIsKept:
+    def test_text_beyond_ascii_comes_back_as_it_was(
+        self, backend: ObjectDirectories, moto: MotoServer, bucket: str
+    ) -> None:
+        """botocore sends no such metadata, so what is changed of them is of our driver alone."""
+        disposition = 'attachment; filename="Åà grüße.txt"'
+        put_raw(moto, bucket, 'file', {'x-amz-meta-name': 'Åà grüße', 'content-disposition': disposition})
+        assert backend.metadata('file') == {'name': 'Åà grüße'}
+        backend.rename('file', 'renamed')
+        assert raw_headers(backend, 'renamed', 'content-disposition', 'x-amz-meta-name') == [
+            disposition,
+            'Åà grüße',
+        ]
+        if isinstance(backend, ObjectStoreBackend):
+            backend.set_metadata('renamed', {'name': 'Åà', 'other': '日本'}, expected=None)
+            assert backend.metadata('renamed') == {'name': 'Åà', 'other': '日本'}
+            assert raw_headers(backend, 'renamed', 'content-disposition') == [disposition]
+
+
+def put_raw(moto: MotoServer, bucket: str, key: str, headers: dict[str, str]) -> None:
+    """Store an object with headers in UTF-8, as browsers and other clients do."""
+    with closing(HTTPConnection(urlsplit(moto.endpoint_url).netloc)) as connection:
+        sent: Any = {name: value.encode() for name, value in headers.items()}
+        connection.request('PUT', f'/{bucket}/{quote(key)}', b'content', sent)
+        assert connection.getresponse().status == 200
+
+
+def raw_headers(backend: ObjectDirectories, path: str, *wanted: str) -> list[str | None]:
+    with urllib.request.urlopen(backend.url(path, 60), timeout=10) as answer:
+        found = [answer.headers.get(name) for name in wanted]
+    return [value and value.encode('latin-1').decode() for value in found]
 
 
 class TestArchived:

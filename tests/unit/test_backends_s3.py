@@ -18,6 +18,7 @@ from botocore.exceptions import (
 )
 
 from genro_storage.backends.object_entries import entries_of
+from genro_storage.backends.object_store_transfers import headers_of, metadata_in
 from genro_storage.backends.s3 import S3Backend
 from genro_storage.backends.s3_errors import status_of, translate_s3
 from genro_storage.backends.s3_multipart import PARTS_MAX, completed_part, part_extents
@@ -56,6 +57,13 @@ def test_parts_cover_all_of_a_file_and_are_never_too_many(size_bytes: int) -> No
 def test_a_part_is_reported_with_its_checksum() -> None:
     answer = {'ETag': '"e"', 'ChecksumCRC32': 'c', 'ServerSideEncryption': 'AES256', 'ResponseMetadata': {}}
     assert completed_part(3, answer) == {'PartNumber': 3, 'ETag': '"e"', 'ChecksumCRC32': 'c'}
+
+
+@pytest.mark.parametrize('text', ['plain', 'grüße Å à', '日本', 'latin-\udce9'])
+def test_user_metadata_go_into_headers_and_come_back(text: str) -> None:
+    headers = headers_of({'name': text})
+    assert headers['x-amz-meta-name'].encode('latin-1') == text.encode('utf-8', 'surrogateescape')
+    assert metadata_in({'etag': 'x', **headers}) == {'name': text}
 
 
 def test_a_page_of_a_listing_becomes_entries_without_the_marker() -> None:
