@@ -68,6 +68,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     attributes: Attributes | None = None
     #: The user metadata that they were read from.
     metadata: Mapping[str, str] | None = None
+    #: What a copy has to be told to lie as it does, where a store has several ways to keep an object; '' for nothing.
+    storage_class: str = ''
 
     @property
     def modified_ns(self) -> int:

@@ -346,11 +346,15 @@ class MakesUrls(Protocol):
 
 
 class Move(msgspec.Struct, frozen=True, gc=False):
-    """One object of a directory that moves, by its paths relative to the two directories; '' tag: a marker."""
+    """One object of a directory that moves, by its paths relative to the two directories; '' tag: a marker.
+
+    ``storage_class``: what its copy has to be told to lie as it does; '' for nothing.
+    """
 
     name: str
     size_bytes: int
     tag: str
+    storage_class: str = ''
 
 
 @runtime_checkable

@@ -201,6 +201,7 @@ class LoopRequests:
         tag: str | None = None,
         expected: Expected = None,
         metadata: Mapping[str, str] | None = None,
+        storage_class: str = '',
     ) -> StoredObject:
         """See ObjectRequests."""
         return run(self._connection.copy(source, target, tag, expected, metadata))

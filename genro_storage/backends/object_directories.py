@@ -263,7 +263,8 @@ class ObjectDirectories:
             self.copy_planned(source, target, moves)
             self.remove_planned(source, target, moves)
         else:
-            self._requests.copy(self._key(source), self._key(target), moving.size_bytes)
+            keys = self._key(source), self._key(target)
+            self._requests.copy(*keys, moving.size_bytes, storage_class=moving.storage_class)
             self._requests.remove(self._key(source))
             self._keep(paths.parent(source))
 
@@ -271,11 +272,14 @@ class ObjectDirectories:
         """See MovesInSteps."""
         self._begin_move(source, target)
         tag = seen.version.tag if seen.version is not None else None
-        stored = self._requests.copy(self._key(source), self._key(target), seen.size_bytes, tag)
+        keys = self._key(source), self._key(target)
+        stored = self._requests.copy(*keys, seen.size_bytes, tag, storage_class=seen.storage_class)
         self._requests.remove(self._key(source))
         self._keep(paths.parent(source), beside)
         told = file_entry(paths.basename(target), msgspec.structs.replace(stored, size_bytes=seen.size_bytes))
-        return msgspec.structs.replace(told, attributes=seen.attributes, metadata=None)
+        return msgspec.structs.replace(
+            told, attributes=seen.attributes, metadata=None, storage_class=seen.storage_class
+        )
 
     def plan_move(self, source: str, target: str) -> Sequence[Move]:
         """See MovesInSteps."""
@@ -317,10 +321,12 @@ class ObjectDirectories:
         if expected is not None:
             self._require_expected(target, expected)
         tag = version.tag if version is not None else None
+        # With other metadata it is a file of its own, which happens to have these bytes.
+        kept_class = copied.storage_class if metadata is None else ''
 
         def copy(condition: Expected) -> StoredObject:
             keys = self._key(source), self._key(target)
-            return self._requests.copy(*keys, copied.size_bytes, tag, condition, metadata)
+            return self._requests.copy(*keys, copied.size_bytes, tag, condition, metadata, kept_class)
 
         try:
             stored = self._commit(target, expected, copy)
@@ -328,7 +334,8 @@ class ObjectDirectories:
             self._source(source, version)  # was it that?
             raise
         described = copied.metadata if metadata is None else metadata
-        return written_entry(target, copied.size_bytes, stored, described or PLAIN)
+        entry = written_entry(target, copied.size_bytes, stored, described or PLAIN)
+        return msgspec.structs.replace(entry, storage_class=kept_class)
 
     @property
     def store(self) -> str:

@@ -33,17 +33,16 @@ def written_entry(path: str, size_bytes: int, stored: StoredObject, metadata: Ma
 
 def file_entry(name: str, stored: StoredObject) -> Entry:
     """The entry of an object."""
-    version = Version(stored.tag, strong=True)
-    if stored.metadata is None:
-        return Entry(name, Kind.FILE, stored.size_bytes, stored.mtime_s * 1_000_000_000, version)
+    described = None if stored.metadata is None else posix_format.attributes_of(stored.metadata)
     return Entry(
         name,
         Kind.FILE,
         stored.size_bytes,
         stored.mtime_s * 1_000_000_000,
-        version,
-        posix_format.attributes_of(stored.metadata),
+        Version(stored.tag, strong=True),
+        described,
         stored.metadata,
+        stored.storage_class,
     )
 
 

@@ -37,7 +37,8 @@ class ObjectMoves:
 
         def copy(move: Move) -> None:
             if move.tag:
-                self._requests.copy(source + move.name, target + move.name, move.size_bytes, move.tag)
+                keys = source + move.name, target + move.name
+                self._requests.copy(*keys, move.size_bytes, move.tag, storage_class=move.storage_class)
             else:
                 # SeaweedFS does not find it as the source of a copy.
                 marker = self._requests.head(source + move.name)
@@ -119,7 +120,7 @@ def implied_markers(prefix: str, keys: Iterable[str]) -> list[str]:
 
 def _planned(name: str, stored: StoredObject) -> Move:
     is_marker = stored.key.endswith('/') and not stored.size_bytes
-    return Move(name, stored.size_bytes, '' if is_marker else stored.tag)
+    return Move(name, stored.size_bytes, '' if is_marker else stored.tag, stored.storage_class)
 
 
 def _directories(names: Iterable[str]) -> set[str]:

@@ -26,7 +26,8 @@ class StoredObject(msgspec.Struct, frozen=True, gc=False):
     """A key and what a HEAD or a listing tells of it; ``tag`` is the ETag without quotes, times are whole seconds.
 
     Whole seconds, because listings may hold milliseconds and the header of a HEAD cannot. 0 where an answer to a write
-    told none. ``metadata`` is user metadata, None from a listing, which does not tell it.
+    told none. ``metadata`` is user metadata, None from a listing, which does not tell it. ``storage_class`` is what a
+    copy has to be told to lie as this does; '' for nothing.
     """
 
     key: str
@@ -34,6 +35,7 @@ class StoredObject(msgspec.Struct, frozen=True, gc=False):
     mtime_s: int
     tag: str
     metadata: Mapping[str, str] | None = None
+    storage_class: str = ''
 
 
 class ListingPage(msgspec.Struct, frozen=True, gc=False):
@@ -153,11 +155,12 @@ class ObjectRequests(Protocol):
         tag: str | None = None,
         expected: Expected = None,
         metadata: Mapping[str, str] | None = None,
+        storage_class: str = '',
     ) -> StoredObject:
-        """Copy an object to another key inside the store, with its user metadata or with other.
+        """Copy an object to another key inside the store, with its user metadata or with other, as of a new object.
 
         With a tag only that one: raises StorageConflictError, and what a Commit raises for what is expected of the
-        target. The time need not be told (0).
+        target. The time need not be told (0). ``storage_class``: the source's, as a StoredObject has it.
         """
 
     def each(self, function: Callable[[T], None], items: Iterable[T]) -> None:

@@ -26,6 +26,7 @@ from genro_storage.backends.object_store_reading import ObstoreReader
 from genro_storage.backends.object_store_transfers import S3Transfers, S3Upload, abort, headers_of, metadata_in
 from genro_storage.backends.per_process import PerProcess
 from genro_storage.backends.ranges import PARTIAL
+from genro_storage.backends.s3_described import class_to_keep
 from genro_storage.backends.s3_errors import from_removal
 from genro_storage.entry import Extent
 from genro_storage.errors import StorageConflictError, StorageThrottledError
@@ -214,9 +215,11 @@ class S3Requests:
         tag: str | None = None,
         expected: Expected = None,
         metadata: Mapping[str, str] | None = None,
+        storage_class: str = '',
     ) -> StoredObject:
         """See ObjectRequests."""
-        return self._process.get().transfers.copy(source, target, size_bytes, tag, expected, metadata)
+        transfers = self._process.get().transfers
+        return transfers.copy(source, target, size_bytes, tag, expected, metadata, storage_class)
 
     def each(self, function: Callable[[T], None], items: Iterable[T]) -> None:
         """See ObjectRequests."""
@@ -256,7 +259,8 @@ class S3Requests:
             # The length of a part of it is that of the part.
             partial = answer.status == PARTIAL
             told = headers['content-range'].rpartition('/')[2] if partial else headers['content-length']
-            return StoredObject(key, int(told), int(moment.timestamp()), tag, metadata_in(headers))
+            kept_class = class_to_keep(headers.get('x-amz-storage-class', ''))
+            return StoredObject(key, int(told), int(moment.timestamp()), tag, metadata_in(headers), kept_class)
         except (KeyError, ValueError) as error:
             raise self._channel.malformed(key, error) from error
 

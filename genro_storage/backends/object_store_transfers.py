@@ -18,6 +18,7 @@ from genro_storage.backends.base import Expected, Source
 from genro_storage.backends.content_types import content_type_of
 from genro_storage.backends.object_requests import MARKER_TYPE, PLAIN, Commit, StoredObject
 from genro_storage.backends.object_store_channel import BytesBody, S3Channel, S3Request, SignedBody, body_of, part_of
+from genro_storage.backends.s3_described import HEADERS, kept, tagging
 from genro_storage.backends.s3_multipart import (
     COPY_PART_BYTES,
     PART_MIN_BYTES,
@@ -35,16 +36,6 @@ log = logging.getLogger(__name__)
 # Of all transfers of a bucket.
 _PART_WORKERS = 8
 
-# What CopyObject takes along by itself and a copy in parts has to be told.
-_KEPT_HEADERS = ('content-type', 'content-encoding', 'content-language', 'content-disposition', 'cache-control')
-# What says where and how it lies, which a copy is told anew too.
-_PLACED_HEADERS = (
-    'expires',
-    'x-amz-storage-class',
-    'x-amz-server-side-encryption',
-    'x-amz-server-side-encryption-aws-kms-key-id',
-    'x-amz-website-redirect-location',
-)
 _METADATA = 'x-amz-meta-'
 
 # RFC 9110, 15.5.5.
@@ -110,15 +101,20 @@ class S3Transfers:
         tag: str | None,
         expected: Expected = None,
         metadata: Mapping[str, str] | None = None,
+        storage_class: str = '',
     ) -> StoredObject:
         """See ObjectRequests. In parts where one request cannot."""
         if size_bytes <= self._single_copy_max_bytes:
-            return self._copy_at_once(source, target, size_bytes, tag, expected, metadata)
+            placed = {'x-amz-storage-class': storage_class} if storage_class else {}
+            return self._copy_at_once(source, target, size_bytes, tag, expected, metadata, placed)
         head = self._channel.ask(S3Request('HEAD', source)).headers
-        kept = {name: head[name] for name in _KEPT_HEADERS if name in head}
-        kept |= headers_of(metadata_in(head) if metadata is None else metadata)
+        if metadata is None:
+            described = kept(head, HEADERS) | headers_of(metadata_in(head))
+        else:
+            described = headers_of(metadata, target)
+        described |= self._tags(source, head)
         version = tag if tag is not None else xml.tag_of(head.get('etag', ''))
-        return self._copy_in_parts(source, target, size_bytes, version, kept, expected)
+        return self._copy_in_parts(source, target, size_bytes, version, described, expected)
 
     def describe(self, key: str, metadata: Mapping[str, str], tag: str | None) -> StoredObject:
         """See ObjectRequests. A copy onto itself, which would forget the system's headers unless it is told them."""
@@ -128,9 +124,9 @@ class S3Transfers:
         except (KeyError, ValueError) as error:
             raise self._channel.malformed(key, error) from error
         version = found if tag is None else tag
-        described = {name: head[name] for name in (*_KEPT_HEADERS, *_PLACED_HEADERS) if name in head}
-        described |= headers_of(metadata)
+        described = kept(head, HEADERS) | headers_of(metadata)
         if size_bytes > self._single_copy_max_bytes:
+            described |= self._tags(key, head)
             stored = self._copy_in_parts(key, key, size_bytes, version, described, Version(version, strong=True))
             return msgspec.structs.replace(stored, size_bytes=size_bytes, metadata=metadata)
         asked = {**copy_source(self._channel, key, version), **described, 'x-amz-metadata-directive': 'REPLACE'}
@@ -152,8 +148,9 @@ class S3Transfers:
         tag: str | None,
         expected: Expected,
         metadata: Mapping[str, str] | None,
+        placed: Mapping[str, str],
     ) -> StoredObject:
-        headers = {**copy_source(self._channel, source, tag), **_conditions(expected)}
+        headers = {**copy_source(self._channel, source, tag), **_conditions(expected), **placed}
         if metadata is not None:
             headers |= {'x-amz-metadata-directive': 'REPLACE', **headers_of(metadata, target)}
         answer = self._channel.ask(S3Request('PUT', target, headers=headers, repeatable=expected is None))
@@ -180,6 +177,16 @@ class S3Transfers:
                 PARTS_IN_FLIGHT,
             )
             return upload.complete(len(extents), expected)
+
+    def _tags(self, key: str, head: Mapping[str, str]) -> dict[str, str]:
+        """The tags of an object, as a request that makes another one takes them. A HEAD tells whether it has any."""
+        if head.get('x-amz-tagging-count', '0') == '0':
+            return {}
+        answer = self._channel.ask(S3Request('GET', key, {'tagging': ''}))
+        try:
+            return {'x-amz-tagging': tagging(xml.tags(answer.body))}
+        except ValueError as error:
+            raise self._channel.malformed(key, error) from error
 
 
 def headers_of(metadata: Mapping[str, str], key: str = '') -> dict[str, str]:

@@ -13,6 +13,7 @@ from xml.sax.saxutils import escape
 import msgspec
 
 from genro_storage.backends.object_requests import ListingPage, StoredObject
+from genro_storage.backends.s3_described import class_to_keep
 
 # What XML 1.0 has no way to say ("Extensible Markup Language 1.0", 2.2, Char).
 _INEXPRESSIBLE = re.compile('[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]')
@@ -43,7 +44,11 @@ def listing(body: bytes) -> tuple[ListingPage, str | None]:
             told = {_name(child): child.text or '' for child in element}
             objects.append(
                 StoredObject(
-                    decode(told['Key']), int(told['Size']), _seconds(told['LastModified']), tag_of(told['ETag'])
+                    decode(told['Key']),
+                    int(told['Size']),
+                    _seconds(told['LastModified']),
+                    tag_of(told['ETag']),
+                    storage_class=class_to_keep(told.get('StorageClass', '')),
                 )
             )
         elif kind == 'CommonPrefixes':
@@ -67,6 +72,15 @@ def field(body: bytes, name: str) -> str:
     if not text:
         raise ValueError(f'an answer without {name}')
     return text
+
+
+def tags(body: bytes) -> list[tuple[str, str]]:
+    """The tags of GetObjectTagging. Raises ValueError."""
+    return [
+        (_text(tag, 'Key'), _text(tag, 'Value'))
+        for tag_set in _children(_parse(body), 'TagSet')
+        for tag in _children(tag_set, 'Tag')
+    ]
 
 
 def kept_keys(body: bytes) -> list[S3Error]:

@@ -154,9 +154,10 @@ class ObstoreRequests:
         tag: str | None = None,
         expected: Expected = None,
         metadata: Mapping[str, str] | None = None,
+        storage_class: str = '',
     ) -> StoredObject:
         """See ObjectRequests."""
-        return self._exact.copy(source, target, size_bytes, tag, expected, metadata)
+        return self._exact.copy(source, target, size_bytes, tag, expected, metadata, storage_class)
 
     def each(self, function: Callable[[T], None], items: Iterable[T]) -> None:
         """See ObjectRequests."""

@@ -16,6 +16,7 @@ from genro_storage.backends.base import Expected, Headers, LengthLimit, Source
 from genro_storage.backends.object_requests import PLAIN, Commit, ListingPage, StoredObject
 from genro_storage.backends.object_store_xml import is_expressible
 from genro_storage.backends.s3_client import S3Client
+from genro_storage.backends.s3_described import class_to_keep
 from genro_storage.backends.s3_errors import from_removal
 from genro_storage.backends.s3_transfers import S3fsTransfers, S3fsUpload, abort, described_by, etag_of
 from genro_storage.entry import Extent
@@ -147,9 +148,10 @@ class S3fsRequests:
         tag: str | None = None,
         expected: Expected = None,
         metadata: Mapping[str, str] | None = None,
+        storage_class: str = '',
     ) -> StoredObject:
         """See ObjectRequests."""
-        return self._transfers.copy(source, target, size_bytes, tag, expected, metadata)
+        return self._transfers.copy(source, target, size_bytes, tag, expected, metadata, storage_class)
 
     def each(self, function: Callable[[T], None], items: Iterable[T]) -> None:
         """See ObjectRequests. On workers that end with it: a rename of a directory is rare."""
@@ -169,7 +171,9 @@ class S3fsRequests:
         except StorageNotFoundError:
             return None
         metadata = {name.lower(): value for name, value in answer.get('Metadata', {}).items()}
-        return StoredObject(key, answer['ContentLength'], _seconds(answer['LastModified']), etag_of(answer), metadata)
+        kept_class = class_to_keep(answer.get('StorageClass', ''))
+        moment = _seconds(answer['LastModified'])
+        return StoredObject(key, answer['ContentLength'], moment, etag_of(answer), metadata, kept_class)
 
     async def _first(self, prefix: str, limit: int) -> list[str]:
         answer = await self._client.call('list_objects_v2', Prefix=prefix, MaxKeys=limit)
@@ -185,7 +189,13 @@ class S3fsRequests:
 def page_of(answer: Mapping[str, Any]) -> ListingPage:
     """A page of a listing."""
     objects = [
-        StoredObject(item['Key'], item['Size'], _seconds(item['LastModified']), etag_of(item))
+        StoredObject(
+            item['Key'],
+            item['Size'],
+            _seconds(item['LastModified']),
+            etag_of(item),
+            storage_class=class_to_keep(item.get('StorageClass', '')),
+        )
         for item in answer.get('Contents', [])
     ]
     return ListingPage(objects, [item['Prefix'] for item in answer.get('CommonPrefixes', [])])

@@ -17,6 +17,7 @@ from genro_storage.backends.base import Expected, Source
 from genro_storage.backends.content_types import content_type_of
 from genro_storage.backends.object_requests import MARKER_TYPE, PLAIN, Commit, StoredObject
 from genro_storage.backends.s3_client import S3Client
+from genro_storage.backends.s3_described import HEADERS, kept, tagging
 from genro_storage.backends.s3_errors import status_of
 from genro_storage.backends.s3_multipart import (
     COPY_PART_BYTES,
@@ -34,11 +35,6 @@ from genro_storage.entry import Extent, Version
 from genro_storage.errors import StorageError
 
 log = logging.getLogger(__name__)
-
-# What CopyObject takes along by itself and a copy in parts has to be told.
-_KEPT = ('ContentType', 'ContentEncoding', 'ContentLanguage', 'ContentDisposition', 'CacheControl', 'Metadata')
-# What says where and how it lies, which a copy is told anew too.
-_PLACED = ('Expires', 'StorageClass', 'ServerSideEncryption', 'SSEKMSKeyId', 'WebsiteRedirectLocation')
 
 # RFC 9110, 15.5.5.
 _NOT_FOUND = 404
@@ -75,27 +71,33 @@ class S3fsTransfers:
         tag: str | None,
         expected: Expected = None,
         metadata: Mapping[str, str] | None = None,
+        storage_class: str = '',
     ) -> StoredObject:
         """See ObjectRequests. In parts where one request cannot."""
         if size_bytes <= self._single_copy_max_bytes:
             asked = copy_source(self._client, source, tag) | conditions(expected)
+            if storage_class:
+                asked['StorageClass'] = storage_class
             if metadata is not None:
                 asked |= {'MetadataDirective': 'REPLACE', **described_by(metadata, target)}
             answer = self._client.run(self._client.call, 'copy_object', Key=target, **asked)
             return StoredObject(target, size_bytes, 0, etag_of(answer['CopyObjectResult']))
         head = self._client.run(self._client.call, 'head_object', Key=source)
         version = tag if tag is not None else etag_of(head)
-        described = {name: head[name] for name in _KEPT if name in head}
-        if metadata is not None:
-            described['Metadata'] = dict(metadata)
+        if metadata is None:
+            described = {**kept(head, HEADERS.values()), 'Metadata': head.get('Metadata', {})}
+        else:
+            described = described_by(metadata, target)
+        described |= self._tags(source, head)
         return self._copy_in_parts(source, target, size_bytes, version, described, expected)
 
     def describe(self, key: str, metadata: Mapping[str, str], tag: str | None) -> StoredObject:
         """See ObjectRequests. A copy onto itself, which would forget the system's headers unless it is told them."""
         head = self._client.run(self._client.call, 'head_object', Key=key)
         size_bytes, version = int(head['ContentLength']), etag_of(head) if tag is None else tag
-        described = {name: head[name] for name in (*_KEPT, *_PLACED) if name in head} | {'Metadata': dict(metadata)}
+        described = kept(head, HEADERS.values()) | {'Metadata': dict(metadata)}
         if size_bytes > self._single_copy_max_bytes:
+            described |= self._tags(key, head)
             stored = self._copy_in_parts(key, key, size_bytes, version, described, Version(version, strong=True))
             return StoredObject(key, size_bytes, 0, stored.tag, metadata)
         asked = copy_source(self._client, key, version) | described | {'MetadataDirective': 'REPLACE'}
@@ -121,6 +123,14 @@ class S3fsTransfers:
         with unless_completed(self.begin(target, described)) as upload:
             _send_all(lambda number, extent: upload.copying(source, number, extent, version), upload, extents)
             return upload.complete(len(extents), expected)
+
+    def _tags(self, key: str, head: Mapping[str, Any]) -> dict[str, str]:
+        """The tags of an object, as a request that makes another one takes them. A HEAD tells whether it has any."""
+        # Not in botocore's words: older ones have none for it.
+        if head['ResponseMetadata']['HTTPHeaders'].get('x-amz-tagging-count', '0') == '0':
+            return {}
+        answer = self._client.run(self._client.call, 'get_object_tagging', Key=key)
+        return {'Tagging': tagging((tag['Key'], tag['Value']) for tag in answer['TagSet'])}
 
     def _put(self, key: str, source: Source, expected: Expected, metadata: Mapping[str, str]) -> StoredObject:
         body = body_of(source, Extent(0, source.size_bytes))

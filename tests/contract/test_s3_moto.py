@@ -12,6 +12,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -223,7 +224,95 @@ class TestTagsOfVersions:
         assert backend.put('e/file', BytesSource(b'1'), expected=backend.stat('e/file').version).size_bytes == 1
 
 
+EXPIRES = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+#: What is told of an object beside its bytes, in botocore's words.
+DESCRIBED: dict[str, Any] = {
+    'ContentType': 'text/x-odd',
+    'ContentEncoding': 'gzip',
+    'ContentLanguage': 'fur',
+    'ContentDisposition': 'attachment; filename="a b.txt"',
+    'CacheControl': 'max-age=60, immutable',
+    'Expires': EXPIRES,
+    'Metadata': {'colour': 'blue'},
+}
+TAGS = [{'Key': 'team=a', 'Value': 'a b+c/d:@e'}, {'Key': 'für', 'Value': ''}]
+CLASS = 'STANDARD_IA'
+
+
+def stored(moto: MotoServer, bucket: str, key: str) -> tuple[dict[str, Any], list[dict[str, str]], str]:
+    """What is told of an object, its tags and its storage class."""
+    head = moto.request('head_object', Bucket=bucket, Key=key)
+    tags = moto.request('get_object_tagging', Bucket=bucket, Key=key)['TagSet']
+    return {name: head.get(name) for name in DESCRIBED}, tags, head.get('StorageClass', 'STANDARD')
+
+
 class TestWhatIsKept:
+    @pytest.fixture
+    def described(self, moto: MotoServer, bucket: str) -> Callable[[str, bytes], None]:
+        tagging = '&'.join(f'{quote(tag["Key"])}={quote(tag["Value"])}' for tag in TAGS)
+        told: dict[str, Any] = DESCRIBED | {'Tagging': tagging, 'StorageClass': CLASS}
+        return lambda key, data: moto.request('put_object', Bucket=bucket, Key=key, Body=data, **told)
+
+    @pytest.fixture
+    def in_parts(self, backend: ObjectDirectories) -> None:
+        """From here on, what is larger than a part is copied in parts."""
+        requests: Any = backend._requests
+        transfers = (
+            requests._process.get().transfers if isinstance(backend, ObjectStoreBackend) else requests._transfers
+        )
+        transfers._single_copy_max_bytes = 5 * _MIB
+
+    def test_a_small_object_keeps_all_that_is_told_of_it(
+        self, backend: ObjectDirectories, moto: MotoServer, bucket: str, described: Callable[[str, bytes], None]
+    ) -> None:
+        described('d/file', b'content')
+        expected = stored(moto, bucket, 'd/file')
+        assert expected == (DESCRIBED, TAGS, CLASS)
+        backend.copy('d/file', 'd/copy')
+        assert stored(moto, bucket, 'd/copy') == expected
+        backend.rename('d/file', 'd/renamed')
+        assert stored(moto, bucket, 'd/renamed') == expected
+        backend.rename('d', 'e')
+        assert stored(moto, bucket, 'e/renamed') == expected
+        backend.set_metadata('e/copy', {'colour': 'red'}, expected=None)
+        told, tags, storage_class = stored(moto, bucket, 'e/copy')
+        assert (told, tags, storage_class) == (DESCRIBED | {'Metadata': {'colour': 'red'}}, TAGS, CLASS)
+
+    @pytest.mark.usefixtures('in_parts')
+    def test_one_that_is_copied_in_parts_does_too(
+        self, backend: ObjectDirectories, moto: MotoServer, bucket: str, described: Callable[[str, bytes], None]
+    ) -> None:
+        described('d/file', bytes(6 * _MIB))
+        expected = stored(moto, bucket, 'd/file')
+        backend.rename('d/file', 'd/renamed')
+        version = backend.stat('d/renamed').version
+        assert version is not None
+        assert version.tag.endswith('-2')
+        assert stored(moto, bucket, 'd/renamed') == expected
+        backend.set_metadata('d/renamed', {'colour': 'red'}, expected=None)
+        told, tags, storage_class = stored(moto, bucket, 'd/renamed')
+        assert (told, tags, storage_class) == (DESCRIBED | {'Metadata': {'colour': 'red'}}, TAGS, CLASS)
+        assert backend.stat('d/renamed').size_bytes == 6 * _MIB
+
+    @pytest.mark.usefixtures('in_parts')
+    @pytest.mark.parametrize('size_bytes', [1, 6 * _MIB])
+    def test_a_copy_with_metadata_of_its_own_is_a_new_file(
+        self,
+        backend: ObjectDirectories,
+        moto: MotoServer,
+        bucket: str,
+        described: Callable[[str, bytes], None],
+        size_bytes: int,
+    ) -> None:
+        described('file', bytes(size_bytes))
+        backend.copy('file', 'copy.txt', metadata={'shape': 'round'})
+        told, tags, storage_class = stored(moto, bucket, 'copy.txt')
+        assert {name: value for name, value in told.items() if value} == {
+            'ContentType': 'text/plain',
+            'Metadata': {'shape': 'round'},
+        }
+        assert (tags, storage_class) == (TAGS, 'STANDARD')
+
     def test_text_beyond_ascii_comes_back_as_it_was(
         self, backend: ObjectDirectories, moto: MotoServer, bucket: str
     ) -> None:
@@ -279,6 +368,15 @@ class TestArchived:
             assert not isinstance(caught.value, FileNotFoundError)
         backend.remove_file(archived)
         assert names(backend, 'd') == set()
+
+    def test_what_was_restored_is_read_and_its_copy_is_no_archive(
+        self, backend: ObjectDirectories, moto: MotoServer, bucket: str, archived: str
+    ) -> None:
+        moto.request('restore_object', Bucket=bucket, Key=archived, RestoreRequest={'Days': 1})
+        assert read(backend, archived) == b'content'
+        backend.rename(archived, 'd/new')
+        assert read(backend, 'd/new') == b'content'
+        assert stored(moto, bucket, 'd/new')[2] == 'STANDARD'
 
     def test_the_mount_says_what_to_do(
         self, moto: MotoServer, bucket: str, archived: str, driver: str, tmp_path: Path

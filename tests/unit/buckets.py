@@ -143,6 +143,7 @@ class DictRequests:
         tag: str | None = None,
         expected: Expected = None,
         metadata: Mapping[str, str] | None = None,
+        storage_class: str = '',
     ) -> StoredObject:
         if source in self.broken:
             raise StorageIOError(f'{source} cannot be copied')

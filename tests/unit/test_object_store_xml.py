@@ -53,6 +53,19 @@ def test_keys_that_were_not_removed_are_named() -> None:
     assert xml.kept_keys(body) == [xml.S3Error('AccessDenied', 'no', 'a')]
 
 
+def test_tags_are_told_in_order() -> None:
+    body = b"""<Tagging xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><TagSet>
+<Tag><Key>a b</Key><Value>&amp;</Value></Tag><Tag><Key>empty</Key><Value/></Tag></TagSet></Tagging>"""
+    assert xml.tags(body) == [('a b', '&'), ('empty', '')]
+    assert xml.tags(b'<Tagging><TagSet/></Tagging>') == []
+
+
+def test_a_storage_class_is_told_where_a_copy_has_to_be() -> None:
+    for told, kept in (('STANDARD_IA', 'STANDARD_IA'), ('STANDARD', ''), ('GLACIER', ''), ('DEEP_ARCHIVE', '')):
+        listed = _listing('key').replace(b'</Size>', f'</Size><StorageClass>{told}</StorageClass>'.encode())
+        assert xml.listing(listed)[0].objects[0].storage_class == kept
+
+
 def test_a_removal_keeps_line_ends_and_entities_in_keys() -> None:
     assert b'<Key>a&#13;b&#10;&lt;&amp;&gt;</Key>' in xml.removal(['a\rb\n<&>'])
 
