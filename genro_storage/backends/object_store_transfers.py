@@ -18,7 +18,7 @@ from genro_storage.backends.base import Expected, Source
 from genro_storage.backends.content_types import content_type_of
 from genro_storage.backends.object_requests import MARKER_TYPE, PLAIN, Commit, StoredObject
 from genro_storage.backends.object_store_channel import BytesBody, S3Channel, S3Request, SignedBody, body_of, part_of
-from genro_storage.backends.s3_described import HEADERS, kept, tagging
+from genro_storage.backends.s3_described import HEADERS, class_to_keep, kept, tagging
 from genro_storage.backends.s3_multipart import (
     COPY_PART_BYTES,
     PART_MIN_BYTES,
@@ -124,15 +124,17 @@ class S3Transfers:
         except (KeyError, ValueError) as error:
             raise self._channel.malformed(key, error) from error
         version = found if tag is None else tag
+        kept_class = class_to_keep(head.get('x-amz-storage-class', ''))
         described = kept(head, HEADERS) | headers_of(metadata)
         if size_bytes > self._single_copy_max_bytes:
             described |= self._tags(key, head)
             stored = self._copy_in_parts(key, key, size_bytes, version, described, Version(version, strong=True))
-            return msgspec.structs.replace(stored, size_bytes=size_bytes, metadata=metadata)
+            return msgspec.structs.replace(stored, size_bytes=size_bytes, metadata=metadata, storage_class=kept_class)
         asked = {**copy_source(self._channel, key, version), **described, 'x-amz-metadata-directive': 'REPLACE'}
         answer = self._channel.ask(S3Request('PUT', key, headers=asked))
         try:
-            return StoredObject(key, size_bytes, 0, xml.tag_of(xml.field(answer.body, 'ETag')), metadata)
+            tag = xml.tag_of(xml.field(answer.body, 'ETag'))
+            return StoredObject(key, size_bytes, 0, tag, metadata, kept_class)
         except ValueError as error:
             raise self._channel.malformed(key, error) from error
 

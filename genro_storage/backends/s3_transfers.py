@@ -17,7 +17,7 @@ from genro_storage.backends.base import Expected, Source
 from genro_storage.backends.content_types import content_type_of
 from genro_storage.backends.object_requests import MARKER_TYPE, PLAIN, Commit, StoredObject
 from genro_storage.backends.s3_client import S3Client
-from genro_storage.backends.s3_described import HEADERS, kept, tagging
+from genro_storage.backends.s3_described import HEADERS, class_to_keep, kept, tagging
 from genro_storage.backends.s3_errors import status_of
 from genro_storage.backends.s3_multipart import (
     COPY_PART_BYTES,
@@ -95,14 +95,15 @@ class S3fsTransfers:
         """See ObjectRequests. A copy onto itself, which would forget the system's headers unless it is told them."""
         head = self._client.run(self._client.call, 'head_object', Key=key)
         size_bytes, version = int(head['ContentLength']), etag_of(head) if tag is None else tag
+        kept_class = class_to_keep(head.get('StorageClass', ''))
         described = kept(head, HEADERS.values()) | {'Metadata': dict(metadata)}
         if size_bytes > self._single_copy_max_bytes:
             described |= self._tags(key, head)
             stored = self._copy_in_parts(key, key, size_bytes, version, described, Version(version, strong=True))
-            return StoredObject(key, size_bytes, 0, stored.tag, metadata)
+            return StoredObject(key, size_bytes, 0, stored.tag, metadata, kept_class)
         asked = copy_source(self._client, key, version) | described | {'MetadataDirective': 'REPLACE'}
         answer = self._client.run(self._client.call, 'copy_object', Key=key, **asked)
-        return StoredObject(key, size_bytes, 0, etag_of(answer['CopyObjectResult']), metadata)
+        return StoredObject(key, size_bytes, 0, etag_of(answer['CopyObjectResult']), metadata, kept_class)
 
     def mark(self, key: str, expected: Expected, metadata: Mapping[str, str]) -> None:
         """See ObjectRequests."""

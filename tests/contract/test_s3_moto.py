@@ -274,9 +274,22 @@ class TestWhatIsKept:
         assert stored(moto, bucket, 'd/renamed') == expected
         backend.rename('d', 'e')
         assert stored(moto, bucket, 'e/renamed') == expected
-        backend.set_metadata('e/copy', {'colour': 'red'}, expected=None)
+        described_anew = backend.set_metadata('e/copy', {'colour': 'red'}, expected=None)
         told, tags, storage_class = stored(moto, bucket, 'e/copy')
         assert (told, tags, storage_class) == (DESCRIBED | {'Metadata': {'colour': 'red'}}, TAGS, CLASS)
+        backend.move_seen('e/copy', 'e/moved', described_anew)
+        assert stored(moto, bucket, 'e/moved') == (told, tags, storage_class)
+
+    def test_what_is_known_of_one_is_enough_to_move_it_as_it_is(
+        self, backend: ObjectDirectories, moto: MotoServer, bucket: str, described: Callable[[str, bytes], None]
+    ) -> None:
+        described('d/file', b'content')
+        expected = stored(moto, bucket, 'd/file')
+        (seen,) = backend.list_directory('d')
+        for name in ('a', 'b'):
+            seen = backend.move_seen(f'd/{seen.name}', f'd/{name}', seen)
+        backend.move_seen('d/c', 'd/e', backend.copy('d/b', 'd/c'))
+        assert stored(moto, bucket, 'd/b') == stored(moto, bucket, 'd/e') == expected
 
     @pytest.mark.usefixtures('in_parts')
     def test_one_that_is_copied_in_parts_does_too(
