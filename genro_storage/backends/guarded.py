@@ -88,11 +88,11 @@ class GuardedBackend:
 
     def stat_and_read(self, path: str, size_bytes: int) -> tuple[Entry, bytes | None]:
         """See TellsBeginnings. Tried again, without the bytes where they broke off; none where the backend is none."""
-        inner = self._inner
-        if not isinstance(inner, TellsBeginnings):
-            return self.stat(path), None
 
         def ask() -> tuple[Entry, bytes | None]:
+            inner = self._inner
+            if not isinstance(inner, TellsBeginnings):
+                return inner.stat(path), None
             try:
                 return inner.stat_and_read(path, size_bytes)
             except InterruptedReadError:
@@ -224,26 +224,40 @@ class GuardedBackend:
 
     def usage(self) -> Usage | None:
         """See Backend. Tried again."""
-        return self._persist(self._inner.usage)
+
+        def ask() -> Usage | None:
+            return self._inner.usage()
+
+        return self._persist(ask)
 
     def begin_upload(self, path: str, metadata: Mapping[str, str] | None = None) -> PartUpload | None:
         """See UploadsInParts. Tried again: one whose answer was lost stays on the server until that forgets it."""
-        inner = self._inner
-        if not isinstance(inner, UploadsInParts):
-            return None
-        upload = self._persist(lambda: inner.begin_upload(path, metadata))
+
+        def begin() -> PartUpload | None:
+            inner = self._inner
+            return inner.begin_upload(path, metadata) if isinstance(inner, UploadsInParts) else None
+
+        upload = self._persist(begin)
         return None if upload is None else _GuardedUpload(upload, self._persist, self._once)
 
     def abort_upload(self, path: str, token: str) -> None:
         """See UploadsInParts. Tried again."""
-        inner = self._inner
-        if isinstance(inner, UploadsInParts):
-            self._persist(lambda: inner.abort_upload(path, token))
+
+        def abort() -> None:
+            inner = self._inner
+            if isinstance(inner, UploadsInParts):
+                inner.abort_upload(path, token)
+
+        self._persist(abort)
 
     def headers(self, path: str) -> Headers:
         """See TellsHeaders. Tried again; says nothing where the backend is none."""
-        inner = self._inner
-        return self._persist(lambda: inner.headers(path)) if isinstance(inner, TellsHeaders) else Headers()
+
+        def ask() -> Headers:
+            inner = self._inner
+            return inner.headers(path) if isinstance(inner, TellsHeaders) else Headers()
+
+        return self._persist(ask)
 
     def url(self, path: str, valid_s: float) -> str:
         """See MakesUrls. The backend is not asked, but who knows the credentials may be."""

@@ -162,7 +162,8 @@ class Moves:
         current = [self._commits.is_current(staged) for staged in moving]
         moved = self._find(source).entry if self._journal is not None and self._moves_in_steps else None
         with self._noted(source, target, moved, replaced):
-            if moved is None or not self._move_seen(source, target, moved):
+            # What is open shows more than is stored.
+            if moved is None or moving or not self._move_seen(source, target, moved):
                 try:
                     if moved is not None and moved.is_directory:
                         self._move_directory(source, target)

@@ -130,6 +130,8 @@ class TestObstore(ObstoreCases):
             assert names(backend, 'd') == expected
 
 
+# What is slow in it is the other library; the driver that is taken by itself is asked each time.
+@pytest.mark.long
 class TestFsspecOverABadLine(BadLineCases):
     slack_s = 6.0  # Azure's own client asks for a body that broke off or stalls three times, a second apart
     make = AzureBackend

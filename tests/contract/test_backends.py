@@ -14,7 +14,7 @@ from genro_storage.backends.memory import MemoryBackend
 from genro_storage.backends.s3 import S3Backend
 from genro_storage.errors import StorageNotFoundError
 from genro_storage.testing import BytesSource, FaultyBackend
-from genro_storage.testing.contract import ArrangingContract, BackendContract, LookingContract, names
+from genro_storage.testing.contract import ArrangingContract, BackendContract, LookingContract, names, write
 from tests.servers import S3Server
 
 
@@ -65,6 +65,15 @@ class TestFsspecMemory(BackendContract):
         backend = FsspecBackend(lambda: store, '', 'memory:test')
         yield backend
         backend.close()
+
+    def test_a_listing_tells_what_stays_once_while_others_come_and_go(self, backend: Backend) -> None:
+        """The store is a dict without a lock, and not made for threads: here they take turns."""
+        write(backend, 'd/stays', b'1')
+        for name in ('one', 'other'):
+            write(backend, f'd/{name}', b'1')
+            assert names(backend, 'd') == {'stays', name}
+            backend.remove_file(f'd/{name}')
+        assert names(backend, 'd') == {'stays'}
 
     @pytest.mark.parametrize('key', ['/d/\0nul', '/d/..', '/d/.', '/d//x', '/d/' + 'n' * 256])
     def test_keys_that_no_path_can_express_are_hidden(self, backend: FsspecBackend, store: Any, key: str) -> None:

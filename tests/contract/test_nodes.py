@@ -465,7 +465,10 @@ class TestFreshness:
         node = mounts.root('s3') / 'f'
         node.write_bytes(b'old')
         assert node.size == 3
-        (mounts.again('s3') / 'f').write_bytes(b'newer')
+        elsewhere = mounts.again('s3')
+        # Of what is listed no look brings bytes, into the cache that both share here.
+        assert [child.basename for child in elsewhere.children()] == ['f']
+        (elsewhere / 'f').write_bytes(b'newer')
         assert node.read_bytes() == b'newer'
         assert node.size == 5
 

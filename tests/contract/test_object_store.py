@@ -285,6 +285,8 @@ def session() -> Any:
     return AioSession()
 
 
+# What is slow in it is the other library; the driver that is taken by itself is asked each time.
+@pytest.mark.long
 class TestS3fsOverABadLine(TestOverABadLine):
     @pytest.fixture
     def backend(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from genro_storage.cache.blocks import BLOCK_BYTES
 from tests.machine import lacks
 from tests.mount.mounted import Mounted, await_true, mounted, run, s3_definition
 from tests.mount.places import Place
@@ -189,7 +190,8 @@ def test_what_a_bucket_says_of_an_object(theirs: Callable[..., Place], s3_server
     assert told(place, 'f', 'etag') == etag
     assert told(place, 'f', 'version') == etag.strip('"')
     assert told(place, 'f', 'content_type') == 'text/x-f'
-    assert told(place, 'f', 'cached') == '0'
+    # The first block came with the look at it.
+    assert told(place, 'f', 'cached') == str(BLOCK_BYTES)
     place.sh('cat f > /dev/null')
     assert told(place, 'f', 'cached') == str(1 << 20)
     assert 'No such attribute' in place.fails('getfattr -n user.genro.url f')
