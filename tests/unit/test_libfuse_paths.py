@@ -268,7 +268,8 @@ class Model(RuleBasedStateMachine):
         self.operations.release(None, fh)
         last = all(other != where for other, _ in self.opened.values())
         if '.fuse_hidden' in where and last and self.parent_is_there(where):
-            self.operations.unlink(MOUNT + where)
+            # libfuse ignores what comes of it (fuse.c, fuse_do_release): what nobody has open may be forgotten.
+            assert errno_of(self.operations.unlink, MOUNT + where) in {0, errno.ENOENT}
 
     @precondition(has_files)
     @rule(index=INDEX)
@@ -337,7 +338,8 @@ class Model(RuleBasedStateMachine):
         self.tree.close()
 
 
-TestModel = Model.TestCase
+# A failure is made small first, which takes some minutes.
+TestModel = pytest.mark.timeout(600)(Model.TestCase)
 TestModel.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 
