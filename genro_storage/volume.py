@@ -395,8 +395,7 @@ class Volume:
                     raise
                 raise StorageUnsupportedError(str(error)) from error
         self._files.detach(target)
-        told = self.backend.capabilities.tells_mtime or entry.modified_ns
-        self._entries.changed(target, entry, asked, timed=bool(told))
+        self._entries.changed(target, entry, asked, timed=self.backend.capabilities.is_timed(entry))
 
     @property
     def keeps_attributes(self) -> bool:

@@ -81,6 +81,10 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     #: Of a path, with a slash behind that of a directory. None: it knows none, or says so before it does anything.
     path_limit: LengthLimit | None = None
 
+    def is_timed(self, entry: Entry) -> bool:
+        """Whether the entry of what was just stored tells the time that ``stat`` shows next."""
+        return bool(self.tells_mtime or entry.modified_ns)
+
 
 class InterruptedReadError(StorageUnavailableError):
     """A read broke off; ``received`` is what had arrived by then, from which a further try goes on."""

@@ -161,7 +161,7 @@ class Committer:
         return StorageConflictError(f'{error}; what was written here is kept as {kept!r}')
 
     def _settle(self, staged: StagedFile, snapshot: Snapshot, entry: Entry, asked: Asked) -> None:
-        told = self._backend.capabilities.tells_mtime or entry.modified_ns
+        told = self._backend.capabilities.is_timed(entry)
         self._files.detach(staged.path, unless=staged)
         self._learn_parent(staged.path, asked)
         with staged.lock:
@@ -172,7 +172,7 @@ class Committer:
             # Before the file goes from the table, so that everybody always sees it in the one or the other. What was
             # acknowledged everybody has heard of then, and a kernel that is told holds locks meanwhile.
             is_noted = progress.noted(snapshot) is not None
-            self._entries.changed(staged.path, entry, asked, timed=bool(told), told=is_noted)
+            self._entries.changed(staged.path, entry, asked, timed=told, told=is_noted)
             progress.failure, progress.doubtful = None, False
             progress.untold = None
             latest = progress.latest

@@ -259,7 +259,7 @@ class Descriptions:
                 raise
             else:
                 break
-        timed = bool(self._backend.capabilities.tells_mtime or entry.modified_ns or entry.is_directory)
+        timed = entry.is_directory or self._backend.capabilities.is_timed(entry)
         self._entries.changed(path, entry, asked, timed=timed)
         if there.version is not None and entry.version is not None and there.version != entry.version:
             with self._lock:

@@ -230,8 +230,7 @@ class Moves:
             if arrived is None:
                 self._forget(source, target)
         self._entries.changed(source, None, asked)
-        told = self._backend.capabilities.tells_mtime or arrived.modified_ns
-        self._entries.changed(target, arrived, asked, timed=bool(told))
+        self._entries.changed(target, arrived, asked, timed=self._backend.capabilities.is_timed(arrived))
         return True
 
     def _is_free(self, target: str) -> bool:
