@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 #: How long the end waits for requests under way: longer than any mount's timeout unless somebody configures so.
 DRAIN_TIMEOUT_S = 300.0
+#: How long a mount waits for what its first requests need to be loaded: obstore takes 0.03 s, the libraries of some
+#: backends a second, which then goes on beside those requests.
+PREPARE_TIMEOUT_S = 0.3
 
 
 class Session:
@@ -36,7 +39,11 @@ class Session:
         self._manager = manager
         self.mountpoint = mountpoint
         _refuse_folders_inside(manager, mountpoint)
+        # A daemon: it ends with the process, whatever it is at.
+        preparing = threading.Thread(target=self._prepare, name='prepare', daemon=True)
+        preparing.start()
         self._filesystem = FileSystem(manager)
+        preparing.join(PREPARE_TIMEOUT_S)
         try:
             self._transport = mount(mountpoint, options)
         except BaseException:
@@ -60,8 +67,7 @@ class Session:
 
         def ready() -> None:
             raise_readahead(self.mountpoint)
-            # A daemon: it ends with the process, whatever it is at.
-            threading.Thread(target=self._prepare, name='prepare', daemon=True).start()
+            threading.Thread(target=self._adopt, name='adopt', daemon=True).start()
             on_ready()
 
         try:
@@ -81,12 +87,17 @@ class Session:
     def _prepare(self) -> None:
         for name in self._manager.get_mount_names():
             try:
-                volume = self._manager.volume(name)
-                # Now, and not when somebody looks: what others have promised is to be uploaded.
-                volume.adopt()
-                volume.prepare()
+                self._manager.volume(name).prepare()
             except Exception:
                 log.exception('%s: could not be prepared; its first request will meet that again', name)
+
+    def _adopt(self) -> None:
+        """Now, and not when somebody looks: what others have promised is to be uploaded."""
+        for name in self._manager.get_mount_names():
+            try:
+                self._manager.volume(name).adopt()
+            except Exception:
+                log.exception('%s: what waits for it was not found; its first request will meet that again', name)
 
     def stop(self) -> None:
         """Unmount, which ends serve(); what programs have open there stays usable until they close it.

@@ -144,21 +144,23 @@ class Lookups:
 
     def file_or_nothing(self, path: str) -> Entry | None:
         """What is at a path, if anything is. Raises StorageIsADirectoryError."""
-        entry = self.find(path).entry
-        if entry is not None and entry.is_directory:
-            raise StorageIsADirectoryError(f'{paths.shown(self.name, path)} is a directory')
-        return entry
+        return self._file_or_nothing(path, self.find(path))
 
     def file(self, path: str) -> Entry:
         """The regular file at a path.
 
         Raises StorageNotFoundError, StorageIsADirectoryError, StorageUnsupportedError for what is neither.
         """
-        entry = self.file_or_nothing(path)
+        return self.file_told(path)[0]
+
+    def file_told(self, path: str) -> tuple[Entry, float]:
+        """Likewise, and for how many seconds more that may be believed."""
+        known = self.find(path)
+        entry = self._file_or_nothing(path, known)
         if entry is None:
             raise StorageNotFoundError(f'{paths.shown(self.name, path)}: nothing is there')
         self.refuse_other(path, entry)
-        return entry
+        return entry, known.remaining_s
 
     def refuse_long(self, path: str, end: str = '') -> None:
         """Raise StorageNameTooLongError for a path that the backend does not keep; ``end``: '/' of a directory."""
@@ -172,6 +174,11 @@ class Lookups:
             raise StorageUnsupportedError(f'{paths.shown(self.name, path)} is no regular file')
 
     # Inside
+
+    def _file_or_nothing(self, path: str, known: Known) -> Entry | None:
+        if known.entry is not None and known.entry.is_directory:
+            raise StorageIsADirectoryError(f'{paths.shown(self.name, path)} is a directory')
+        return known.entry
 
     def _asked(self, path: str, stat: Callable[[str], Entry]) -> Known:
         asked = self._entries.asking()

@@ -209,9 +209,8 @@ class Volume:
         What was told a while ago may be another version by now: unless it is in the cache, that is found out here.
         Raises StorageConflictError then, and who asks again is told anew; and what open_read raises.
         """
-        known = self.find(path)
-        entry, reader = self._open_known(path)
-        if isinstance(reader, BlockReader) and self.definition.ttl_s - known.remaining_s > RECENTLY_S:
+        entry, reader, remaining_s = self._open_known(path)
+        if isinstance(reader, BlockReader) and self.definition.ttl_s - remaining_s > RECENTLY_S:
             try:
                 reader.begin()
             except BaseException:
@@ -474,12 +473,13 @@ class Volume:
         self._neighbours.opened(path, entry)
         return BlockReader(path, entry, self._fetcher, lambda: self._entries.doubt(path))
 
-    def _open_known(self, path: str) -> tuple[Entry, Reader]:
+    def _open_known(self, path: str) -> tuple[Entry, Reader, float]:
+        """With for how many seconds more the entry may be believed."""
         self.adopt()
         if (reader := self._commits.open_reader(path)) is not None:
-            return self._descriptions.of_staged(reader.staged), reader
-        entry = self._lookups.file(path)
-        return entry, self._reader(path, entry)
+            return self._descriptions.of_staged(reader.staged), reader, 0.0
+        entry, remaining_s = self._lookups.file_told(path)
+        return entry, self._reader(path, entry), remaining_s
 
     @contextmanager
     def _doubting(self, path: str) -> Iterator[None]:

@@ -40,11 +40,14 @@ class InodeNumbers:
 
     def of(self, path: str) -> int:
         """The number of what is at a path."""
-        if not self._seeds:
-            return self.of_seed(path)  # almost always, and for each entry of a listing
+        return self.of_seed(self.seed_of(path))
+
+    def seed_of(self, path: str) -> str:
+        """What the number of a path is made of, for whoever may need it later: to make it takes some microseconds."""
+        if not self._seeds:  # almost always, and for each entry of a listing
+            return path
         with self._lock:
-            seed = self._seed(path)
-        return self.of_seed(seed)
+            return self._seed(path)
 
     def of_seed(self, seed: str) -> int:
         """The number that is made of a seed."""

@@ -249,7 +249,7 @@ class VolumeTree(Tree):
         return self.lookup(parent, name)
 
     def _written(self, inode: Inode, writer: Writer, path: str) -> VolumeFile:
-        return VolumeFile(inode, writer, self._numbers.of(path), None, self._volume.clock)
+        return VolumeFile(inode, writer, self._numbers.seed_of(path), None, self._volume.clock)
 
     def _removed(self, parent: Inode, name: str, path: str, entry: Entry | None) -> None:
         self._attributes.removed(self._inodes.child(parent, name), path, entry)
@@ -270,7 +270,7 @@ class VolumeTree(Tree):
         return VolumeFile(
             inode,
             reader,
-            self._numbers.of(path),
+            self._numbers.seed_of(path),
             entry,
             self._volume.clock,
             lambda: self._open_complete(path, entry),

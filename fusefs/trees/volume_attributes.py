@@ -194,7 +194,8 @@ class VolumeAttributes:
         """A file that has lost its name, or whose name leads to another by now, is what those see who have it open."""
         for file in list(inode.files):
             if isinstance(file, VolumeFile):
-                attributes = attrs.of_entry(file.entry, file.ino, self._owner, self._started_ns)
+                ino = self._numbers.of_seed(file.ino_seed)
+                attributes = attrs.of_entry(file.entry, ino, self._owner, self._started_ns)
                 attributes.nlink = 0
                 self._apply_kept(inode, file.entry, attributes)
                 return attributes

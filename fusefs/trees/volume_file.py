@@ -28,16 +28,19 @@ class VolumeFile:
         self,
         inode: Inode,
         handle: Reader | Writer,
-        ino: int,
+        ino_seed: str,
         entry: Entry | None,
         clock: Clock,
         open_complete: Callable[[], int | None] = lambda: None,
         *,
         is_certain: bool = False,
     ) -> None:
-        """open_complete: a descriptor of the whole of what a reader shows, or None. is_certain: that this is entry."""
+        """ino_seed: see InodeNumbers. open_complete: a descriptor of the whole of what a reader shows, or None.
+
+        is_certain: that this is entry.
+        """
         self.inode = inode
-        self.ino = ino
+        self.ino_seed = ino_seed
         self._handle = handle
         self._clock = clock
         self._open_complete = open_complete

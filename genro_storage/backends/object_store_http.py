@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from genro_storage.backends import long_bodies
 from genro_storage.backends.base import InterruptedReadError
 from genro_storage.backends.oserrors import from_oserror
 from genro_storage.backends.ranges import PARTIAL, WHOLE, ReceivedRange
@@ -142,7 +143,9 @@ class Exchange:
         self._message = message
         self._what = what
         self._limit_s = connections.connect_timeout_s
+        self._timeout_s = timeout_s
         self._failure: OSError | None = None
+        self._is_long = False  # only the head has been taken from the socket
         self._ended = False  # the connection is somebody else's, or closed
         kept = connections.take()
         self._reused = kept is not None
@@ -206,14 +209,28 @@ class Exchange:
             raise
 
     def _response(self) -> http.client.HTTPResponse:
-        response = http.client.HTTPResponse(self._connection.sock, method=self._message.method)
         try:
-            response.begin()
+            return self._begin_long() or self._begin()
         except (http.client.HTTPException, OSError) as error:
-            response.close()
             if self._failure is not None:
                 raise self._failure from error
             raise
+
+    def _begin(self) -> http.client.HTTPResponse:
+        response = http.client.HTTPResponse(self._connection.sock, method=self._message.method)
+        try:
+            response.begin()
+        except BaseException:
+            response.close()
+            raise
+        return response
+
+    def _begin_long(self) -> http.client.HTTPResponse | None:
+        wanted, sock = self._message.extent, self._connection.sock
+        if wanted is None or wanted.size_bytes < long_bodies.LEAST_BYTES or isinstance(sock, ssl.SSLSocket):
+            return None
+        response = long_bodies.begin(sock, self._message.method)
+        self._is_long = response is not None
         return response
 
     def _finish(self, response: http.client.HTTPResponse) -> Answer:
@@ -221,7 +238,7 @@ class Exchange:
         wanted = self._message.extent
         if wanted is not None and response.status in {WHOLE, PARTIAL}:
             arriving = ReceivedRange(wanted, response.status, headers.get('content-range'), self._what)
-            pieces = _pieces(response)
+            pieces = self._pieces(response)
             self._receive_range(pieces, arriving)
             # The rest of a whole may be long; of a range nothing is left but the end of a chunked body.
             body, ended = arriving.result(), response.status == PARTIAL and next(pieces, None) is None
@@ -234,6 +251,11 @@ class Exchange:
         else:
             self._connections.give_back(self._connection)
         return Answer(response.status, headers, body)
+
+    def _pieces(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
+        if self._is_long:
+            return long_bodies.pieces(self._connection.sock, response.length or 0, self._timeout_s)
+        return _pieces(response)
 
     def _receive_range(self, pieces: Iterator[bytes], arriving: ReceivedRange) -> None:
         try:

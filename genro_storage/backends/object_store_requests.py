@@ -108,7 +108,8 @@ class S3Requests:
     def look_into(self, key: str, prefix: str, size_bytes: int) -> tuple[StoredObject | None, list[str], bytes | None]:
         """See ReadsBeginnings."""
         reading = S3Request('GET', key, allowed=_NO_BYTES | {_NOT_FOUND}, extent=Extent(0, size_bytes))
-        listed, answer = self._channel.ask_all([_first(prefix, 1), reading])
+        # Sent first what takes the server longer.
+        answer, listed = self._channel.ask_all([reading, _first(prefix, 1)])
         below = self._keys(prefix, listed)
         if answer.status in _NO_BYTES:
             return self.head(key), below, None

@@ -26,6 +26,7 @@ from typing import NamedTuple, Self
 import xxhash
 
 from genro_storage.cache.blocks import BLOCK_BYTES, Block, runs
+from genro_storage.cache.direct import write_direct
 from genro_storage.cache.directory import (
     DATA,
     FORMAT,
@@ -42,8 +43,8 @@ from genro_storage.cache.directory import (
 #: How exact "least recently used" is: a system call for each file and minute, not for each read.
 STAMP_NS = 60_000_000_000
 
-#: Longer writes are slower: ext4 (kernel 6.18) takes folios as long as a write for its page cache, and memory that was
-#: not in use lately is dear in a virtual machine. A cold read of 512 MiB took 2.4 s with pieces of 1 MiB, 1.4 s so.
+#: Through the page cache, longer writes are slower: ext4 (kernel 6.18) takes folios as long as a write, and memory that
+#: was not in use lately is dear in a virtual machine. A cold read of 512 MiB took 2.4 s with 1 MiB, 1.4 s so.
 _WRITE_BYTES = 64 << 10
 
 _HEADER = struct.Struct('<8s3I')  # magic, format, block size, length of the key that follows
@@ -198,11 +199,15 @@ class CachedFile:
         there = self._records_of(run.first, len(run.records))
         return any(one != other for one, other in zip(there, run.records, strict=True) if one != _ABSENT)
 
-    def add(self, run: Records) -> None:
-        """Add those of the blocks that are not there. Raises OSError, and then the rest still is not."""
+    def add(self, run: Records, *, through_pages: bool = False) -> None:
+        """Add those of the blocks that are not there. Raises OSError, and then the rest still is not.
+
+        ``through_pages``: for whoever cannot wait for the disk, the page cache is to take them.
+        """
         there = self._records_of(run.first, len(run.records))
         for first, last in runs(n for n, record in enumerate(there) if record == _ABSENT):
-            self._write(run.first + first, run.data[first * BLOCK_BYTES :][: (last + 1 - first) * BLOCK_BYTES])
+            data = run.data[first * BLOCK_BYTES :][: (last + 1 - first) * BLOCK_BYTES]
+            self._write(run.first + first, data, through_pages=through_pages)
             records = run.records[first : last + 1]
             os.pwrite(self._sums, b''.join(records), self._record_at(run.first + first))
             for number, record in enumerate(records, run.first + first):
@@ -268,9 +273,12 @@ class CachedFile:
         found = found.ljust(count * _RECORD.size, b'\0')
         return [found[start : start + _RECORD.size] for start in range(0, len(found), _RECORD.size)]
 
-    def _write(self, number: int, data: memoryview) -> None:
+    def _write(self, number: int, data: memoryview, *, through_pages: bool) -> None:
         """Write the bytes of blocks, all of them. Raises OSError: a short write means that the next will fail."""
         offset = number * BLOCK_BYTES
+        if not through_pages:
+            written = write_direct(self._data, data, offset)
+            data, offset = data[written:], offset + written
         while data:
             written = os.pwrite(self._data, data[:_WRITE_BYTES], offset)
             data, offset = data[written:], offset + written

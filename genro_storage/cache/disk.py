@@ -82,8 +82,11 @@ class DiskBlockCache:
             self._note(error)
             return every
 
-    def put(self, key: BlockKey, data: Block) -> None:
-        """See BlockCache. A block that is there already is not written again."""
+    def put(self, key: BlockKey, data: Block, *, through_pages: bool = False) -> None:
+        """See BlockCache. A block that is there already is not written again.
+
+        ``through_pages``: for whoever cannot wait for the disk; otherwise long runs are written past the page cache.
+        """
         if not data:
             return
         file_key = FileKey(*key[:3])
@@ -91,7 +94,7 @@ class DiskBlockCache:
             if small_file.fits(key.number, data):
                 self._put_small(file_key, data)
             else:
-                self._put(file_key, Records(file_key, key.number, memoryview(data)))
+                self._put(file_key, Records(file_key, key.number, memoryview(data)), through_pages=through_pages)
         except (OSError, StorageError) as error:
             self._note(error)
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
@@ -201,7 +204,7 @@ class DiskBlockCache:
         finally:
             self._files.release(file)
 
-    def _put(self, key: FileKey, run: Records) -> None:
+    def _put(self, key: FileKey, run: Records, *, through_pages: bool) -> None:
         with self._files.borrow(key) as file:
             if file is not None and file.is_linked() and file.holds(run):
                 return
@@ -215,7 +218,7 @@ class DiskBlockCache:
                     return
                 if file.is_linked():
                     if not file.contradicts(run):
-                        file.add(run)
+                        file.add(run, through_pages=through_pages)
                         file.stamp(self._clock.time_ns())
                         return
                     # One version with two contents, which only a weak version can have (or a damaged record): the

@@ -1,6 +1,7 @@
 """Memory over disk: one cache for block reads.
 
-Owns the order of the tiers, promotion between them, and that a slow disk costs readers little. Eviction belongs to
+Owns the order of the tiers, promotion between them, and that the disk costs readers little: it gets what was read when
+they pause, and what it is too slow for goes through the page cache. Eviction belongs to
 each tier; freshness to nobody, because a BlockKey carries the version of its file and a changed file simply misses.
 
 Threads: safe; one lock over the runs that wait for the disk, never held across I/O. After a fork the child has nothing
@@ -10,6 +11,7 @@ waiting; its parent writes it.
 import functools
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from genro_storage.cache.blocks import Block, BlockKey, Run, Runs
@@ -29,6 +31,13 @@ PACE_BYTES = 32 << 20
 PATIENCE_S = 1.0
 #: Jobs of the writer: runs of small files too.
 LIMIT_JOBS = 4096
+#: The disk gets nothing as long as the last question is not so long ago: to keep a small file takes 0.25 ms of the
+#: interpreter's time, a fifth of what it takes to fetch it, and whoever reads a thousand of them waits for that.
+LULL_S = 0.05
+#: But what has waited so long is written, and so is everything once so much waits or so many.
+LINGER_S = 2.0
+LINGER_BYTES = 8 << 20
+LINGER_JOBS = LIMIT_JOBS // 2
 #: Whole files to be checked; of more, the next close will ask again.
 LIMIT_CHECKS = 64
 
@@ -58,6 +67,9 @@ class TieredBlockCache:
         self._waiting_bytes = 0
         self._stuck = False  # the disk has not taken anything for as long as anybody waits
         self._jobs = 0
+        self._pressed = False  # somebody waits for all that waits
+        # Not guarded: the latest of several is as good as another.
+        self._asked_s = time.monotonic()
         self._writer = WorkerPool('disk-cache', threads=1, queue_limit=LIMIT_JOBS)
         self._checker = WorkerPool('disk-cache-check', threads=1, queue_limit=LIMIT_CHECKS)
 
@@ -68,6 +80,7 @@ class TieredBlockCache:
 
     def get(self, key: BlockKey) -> Block | None:
         """See BlockCache."""
+        self._asked_s = time.monotonic()
         block = self._memory.get(key)
         if block is not None:
             return block
@@ -94,6 +107,7 @@ class TieredBlockCache:
 
     def put(self, key: BlockKey, data: Block) -> None:
         """See BlockCache. At once: the disk gets it later, or not at all when it cannot keep up."""
+        self._asked_s = put_s = time.monotonic()
         self._memory.put(key, data)
         run = Run(key, data)
         with self._moved:
@@ -103,7 +117,7 @@ class TieredBlockCache:
                 return
             self._waiting.add(run)
             self._waiting_bytes += run.size_bytes
-        if not self._start(functools.partial(self._write, run), key):
+        if not self._start(functools.partial(self._write, run, put_s), key):
             self._leave(run)
 
     def passed(self, key: BlockKey) -> None:
@@ -130,6 +144,7 @@ class TieredBlockCache:
     def check_file(self, destination: str, path: str, version: str, size_bytes: int) -> None:
         """See BlockCache. After all that waits for the disk now."""
         check = functools.partial(self._check, destination, path, version, size_bytes)
+        self._press()
         # By way of the writer, behind what it has to write; and not on it, which others wait for.
         self._start(functools.partial(self._checker.start, check), BlockKey(destination, path, version, 0))
 
@@ -141,11 +156,13 @@ class TieredBlockCache:
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until the disk has what waits for it, for at most this long; whether it has."""
+        self._press()
         with self._moved:
             return self._moved.wait_for(lambda: not self._jobs, timeout_s)
 
     def close(self, timeout_s: float) -> bool:
         """Write what waits, for at most this long, and close the disk cache; whether all was written."""
+        self._press()
         written = self._writer.close(timeout_s)
         self._checker.close(0)  # a check that is under way changes nothing that lasts
         self._disk.close()
@@ -155,6 +172,8 @@ class TieredBlockCache:
         """Have the writer see to a file; False if it does not, being closed or far behind: the memory serves on."""
         with self._moved:
             self._jobs += 1
+            if self._is_much():
+                self._moved.notify_all()
         try:
             self._writer.start(functools.partial(self._run, job, key))
         except StorageUnavailableError:
@@ -182,13 +201,35 @@ class TieredBlockCache:
     def _ended(self) -> None:
         with self._moved:
             self._jobs -= 1
+            if not self._jobs:
+                self._pressed = False
             self._moved.notify_all()
 
-    def _write(self, run: Run) -> None:
+    def _press(self) -> None:
+        with self._moved:
+            self._pressed = bool(self._jobs)
+            self._moved.notify_all()
+
+    def _write(self, run: Run, put_s: float) -> None:
         try:
-            self._disk.put(run.first, run.data)
+            is_behind = self._await_lull(put_s)
+            self._disk.put(run.first, run.data, through_pages=is_behind)
         finally:
             self._leave(run)
+
+    def _await_lull(self, since_s: float) -> bool:
+        """Let readers go first, until they pause or there is no more waiting; whether the disk is behind then."""
+        with self._moved:
+            while not self._pressed and not self._is_much():
+                pause_s = min(self._asked_s + LULL_S, since_s + LINGER_S) - time.monotonic()
+                if pause_s <= 0:
+                    break
+                self._moved.wait(pause_s)
+            return self._waiting_bytes > self._pace_bytes
+
+    def _is_much(self) -> bool:
+        """Called with the lock held."""
+        return self._waiting_bytes > LINGER_BYTES or self._jobs > LINGER_JOBS
 
     def _leave(self, run: Run) -> None:
         with self._moved:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from genro_storage.cache import tiered
 from genro_storage.cache.blocks import BLOCK_BYTES, Block, BlockKey
 from genro_storage.cache.disk import DiskBlockCache
 from genro_storage.cache.memory import MemoryBlockCache
-from genro_storage.cache.tiered import TieredBlockCache
+from genro_storage.cache.tiered import LULL_S, TieredBlockCache
 from genro_storage.runtime import serve_without_blocking
 from tests.unit.volumes import Thread
 
@@ -25,20 +26,22 @@ class StallingDisk(DiskBlockCache):
         super().__init__(root, limit_bytes)
         self.go_on = threading.Event()
         self.puts = 0
+        self.through_pages: list[bool] = []
 
-    def put(self, key: BlockKey, data: Block) -> None:
+    def put(self, key: BlockKey, data: Block, *, through_pages: bool = False) -> None:
         self.puts += 1
+        self.through_pages.append(through_pages)
         assert self.go_on.wait(30)
-        super().put(key, data)
+        super().put(key, data, through_pages=through_pages)
 
 
 class BrokenDisk(DiskBlockCache):
     """A disk cache whose first write meets a mistake of ours."""
 
-    def put(self, key: BlockKey, data: Block) -> None:
+    def put(self, key: BlockKey, data: Block, *, through_pages: bool = False) -> None:
         if key.number == 0:
             raise ZeroDivisionError
-        super().put(key, data)
+        super().put(key, data, through_pages=through_pages)
 
 
 def key(number: int) -> BlockKey:
@@ -212,6 +215,85 @@ def test_a_mistake_in_the_disk_tier_is_logged_and_the_next_block_is_kept(
     disk.close()
 
 
+def test_the_disk_gets_nothing_while_readers_ask(disk: StallingDisk) -> None:
+    disk.go_on.set()
+    cache = TieredBlockCache(MemoryBlockCache(1000), disk)
+    cache.put(key(0), b'block')
+    end_s = time.monotonic() + 4 * LULL_S
+    while time.monotonic() < end_s:
+        cache.get(key(1))
+    assert not disk.puts
+    await_puts(disk, 1)  # nobody waits for it
+    assert cache.flush(30)
+    assert disk.get(key(0)) == b'block'
+    assert cache.close(30)
+
+
+def test_but_it_gets_what_has_waited_for_long(disk: StallingDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiered, 'LINGER_S', 0.2)
+    disk.go_on.set()
+    cache = TieredBlockCache(MemoryBlockCache(1000), disk)
+    cache.put(key(0), b'block')
+    end_s = time.monotonic() + 30
+    while not disk.puts and time.monotonic() < end_s:
+        cache.get(key(1))
+    assert disk.puts
+    assert cache.close(30)
+
+
+@pytest.mark.parametrize('limit', ['LINGER_BYTES', 'LINGER_JOBS'])
+def test_and_everything_at_once_where_much_waits(
+    disk: StallingDisk, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(tiered, 'LULL_S', 60.0)
+    monkeypatch.setattr(tiered, 'LINGER_S', 60.0)
+    monkeypatch.setattr(tiered, limit, 3 * len(b'block') if limit == 'LINGER_BYTES' else 3)
+    disk.go_on.set()
+    cache = TieredBlockCache(MemoryBlockCache(1000), disk)
+    for number in range(3):
+        cache.put(key(number), b'block')
+    assert not disk.puts
+    cache.put(key(3), b'block')
+    await_puts(disk, 1)
+    assert cache.close(30)
+
+
+def test_who_waits_for_a_whole_file_does_not_wait_for_a_lull(
+    disk: StallingDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiered, 'LULL_S', 60.0)
+    monkeypatch.setattr(tiered, 'LINGER_S', 60.0)
+    disk.go_on.set()
+    cache = TieredBlockCache(MemoryBlockCache(1 << 20), disk)
+    cache.put(key(0), bytes(BLOCK_BYTES))
+    cache.check_file('destination', 'path', 'version', BLOCK_BYTES)
+    await_puts(disk, 1)
+    assert cache.flush(30)
+    cache.put(key(1), b'block')  # and the next does
+    time.sleep(0.1)
+    assert disk.puts == 1
+    assert cache.flush(30)
+    assert disk.puts == 2
+    assert cache.close(30)
+
+
+def test_a_disk_that_is_behind_is_written_through_the_page_cache(disk: StallingDisk) -> None:
+    cache = TieredBlockCache(MemoryBlockCache(1000), disk, pace_bytes=2 * len(b'block'))
+    for number in range(4):
+        cache.put(key(number), b'block')
+    disk.go_on.set()
+    assert cache.flush(30)
+    assert disk.through_pages == [True, True, False, False]
+    assert cache.close(30)
+
+
+def await_puts(disk: StallingDisk, count: int) -> None:
+    end_s = time.monotonic() + 30
+    while disk.puts < count:
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
+
+
 def test_a_thread_that_must_not_wait_may_ask(disk: StallingDisk) -> None:
     disk.go_on.set()
     disk.put(key(0), b'block')
@@ -235,6 +317,7 @@ def test_a_forked_child_begins_with_nothing_waiting_and_what_is_on_disk(tmp_path
     script = f"""
 import os, threading
 from pathlib import Path
+from genro_storage.cache import tiered
 from genro_storage.cache.blocks import BlockKey, Run
 from genro_storage.cache.disk import DiskBlockCache
 from genro_storage.cache.memory import MemoryBlockCache

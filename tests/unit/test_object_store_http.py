@@ -214,6 +214,26 @@ def test_the_range_is_cut_out_of_everything_and_the_rest_is_not_awaited() -> Non
         assert _ask(connections, _get()).body == b'ok'
 
 
+def test_a_long_range_comes_in_one_piece_and_keeps_its_connection() -> None:
+    body = bytes(range(256)) * 8192
+    head = f'HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 5-{len(body) + 4}/*\r\nContent-Length: {len(body)}'
+    script = _answer(f'{head}\r\n\r\n'.encode() + body, _OK)
+    with _server([script]) as url, closing(HttpConnections(url, 5)) as connections:
+        assert _ask(connections, _get(extent=Extent(5, len(body)))).body == body
+        assert _ask(connections, _get()).body == b'ok'
+
+
+def test_what_arrived_of_a_long_range_that_breaks_off_is_told() -> None:
+    head = b'HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-2097151/*\r\nContent-Length: 2097152\r\n\r\n'
+    with (
+        _server([_answer(head + 5000 * b'x')]) as url,
+        closing(HttpConnections(url, 5)) as connections,
+        pytest.raises(InterruptedReadError) as caught,
+    ):
+        _ask(connections, _get(extent=Extent(0, 2 << 20)))
+    assert caught.value.received == 5000 * b'x'
+
+
 def test_a_range_at_the_end_of_a_file_may_be_shorter_and_keeps_its_connection() -> None:
     last = b'HTTP/1.1 206 Partial\r\nContent-Range: bytes 8-9/10\r\n'
     whole = [last + b'Content-Length: 2\r\n\r\n89', last + b'Transfer-Encoding: chunked\r\n\r\n2\r\n89\r\n0\r\n\r\n']
