@@ -95,6 +95,7 @@ class TieredBlockCache:
 
     def absent(self, first: BlockKey, count: int) -> list[int]:
         """See BlockCache."""
+        self._asked_s = time.monotonic()
         absent = self._memory.absent(first, count)
         if absent:
             with self._moved:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -215,13 +215,14 @@ def test_a_mistake_in_the_disk_tier_is_logged_and_the_next_block_is_kept(
     disk.close()
 
 
-def test_the_disk_gets_nothing_while_readers_ask(disk: StallingDisk) -> None:
+@pytest.mark.parametrize('ask', [lambda cache: cache.get(key(1)), lambda cache: cache.absent(key(1), 1)])
+def test_the_disk_gets_nothing_while_readers_ask(disk: StallingDisk, ask: Callable[[TieredBlockCache], object]) -> None:
     disk.go_on.set()
     cache = TieredBlockCache(MemoryBlockCache(1000), disk)
     cache.put(key(0), b'block')
     end_s = time.monotonic() + 4 * LULL_S
     while time.monotonic() < end_s:
-        cache.get(key(1))
+        ask(cache)
     assert not disk.puts
     await_puts(disk, 1)  # nobody waits for it
     assert cache.flush(30)
