@@ -125,11 +125,14 @@ def waits(stepping: Program, pid: int, expression: str) -> bool:
     return True
 
 
-def alone(stepping: Program, pid: int, expression: str) -> Any:
-    """What a step gives while the daemon is stopped; None if it waits for that."""
+def alone(stepping: Program, pid: int, expression: str, timeout_s: float = ALONE_TIMEOUT_S) -> Any:
+    """What a step gives while the daemon is stopped; None if it waits for that.
+
+    ``timeout_s``: WAITING_S where that is expected, or as good.
+    """
     with stopped(pid):
         try:
-            return stepping.does(expression, ALONE_TIMEOUT_S)
+            return stepping.does(expression, timeout_s)
         except TimeoutError:
             pass
     stepping.answer()

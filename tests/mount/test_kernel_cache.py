@@ -15,7 +15,7 @@ from genro_storage import mountinfo
 from tests.machine import need_root
 from tests.mount.mounted import MOUNT, Mounted, await_true, mounted, s3_definition, write_config
 from tests.mount.places import Place
-from tests.mount.stepping import LOOP, Program, alone, program, waits
+from tests.mount.stepping import ALONE_TIMEOUT_S, LOOP, WAITING_S, Program, alone, program, waits
 from tests.mount.worlds import IS_ROOT, PLAIN_UID, World, world
 from tests.servers import S3Server
 
@@ -31,11 +31,10 @@ def stepping(store: Place) -> Iterator[Program]:
         yield one
 
 
-def reopened(one: Program, name: str, pid: int, offset: int = 0) -> bytes | None:
+def reopened(one: Program, name: str, pid: int, offset: int = 0, timeout_s: float = ALONE_TIMEOUT_S) -> bytes | None:
     """What the kernel reads by itself of a file that is opened anew; None if it has to ask."""
     fd = one.does(f'os.open({name!r}, os.O_RDONLY)')
-    reading = f'os.pread({fd}, 10, {offset})'
-    data = None if waits(one, pid, reading) else one.does(reading)
+    data = alone(one, pid, f'os.pread({fd}, 10, {offset})', timeout_s)
     one.does(f'os.close({fd})')
     assert data is None or isinstance(data, bytes)
     return data
@@ -62,7 +61,7 @@ def test_pages_that_were_written_over_are_not(store: Place, stepping: Program) -
         store.sh(change)
         assert stepping.does("open('f', 'rb').read()") == expected
         assert stepping.does("open('f', 'rb').read()") == expected
-        assert reopened(stepping, 'f', pid) in {expected, None}
+        assert reopened(stepping, 'f', pid, timeout_s=WAITING_S) in {expected, None}
 
 
 def test_closing_what_was_read_asks_nobody(everything: Mounted) -> None:
@@ -147,7 +146,7 @@ def test_without_a_ttl_no_pages_are_kept(tmp_path: Path, s3_server: S3Server) ->
     ):
         for _ in range(2):
             assert one.does("open('f', 'rb').read(10)") == LARGE[:10]
-            assert reopened(one, 'f', tree.pid) is None
+            assert reopened(one, 'f', tree.pid, timeout_s=WAITING_S) is None
 
 
 # Local files of a plain user, to whom the kernel does not give passthrough
@@ -213,6 +212,6 @@ def test_pages_of_a_local_file_that_has_changed_lately_are_not(plain: World) -> 
             file.write_bytes(content)
             os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
             assert one.does("open('f', 'rb').read()") == content
-            assert reopened(one, 'f', pid) is None
+            assert reopened(one, 'f', pid, timeout_s=WAITING_S) is None
         assert one.does("open('f', 'wb').write(b'through the mount')") == 17
         assert one.does("open('f', 'rb').read()") == b'through the mount'
