@@ -18,6 +18,7 @@ from pathlib import Path
 
 from genro_storage.cache import eviction
 from genro_storage.cache.blocks import BLOCK_BYTES, BlockKey
+from genro_storage.cache.direct import LEAST_BYTES
 from genro_storage.cache.disk import DiskBlockCache
 
 FILE_BYTES = BLOCK_BYTES + 4096
@@ -36,6 +37,11 @@ def key(file: int, number: int) -> BlockKey:
 def content(file: int, number: int, variant: int = 0) -> bytes:
     size_bytes = BLOCK_BYTES if number < BLOCKS - 1 else 1000
     return random.Random(f'{file} {number} {variant}').randbytes(size_bytes)
+
+
+def run_of(file: int) -> bytes:
+    """The beginning of a file, long enough to be written past the page cache."""
+    return b''.join(content(file, number) for number in range(LEAST_BYTES // BLOCK_BYTES))
 
 
 def stored_bytes(root: Path) -> int:
@@ -95,6 +101,7 @@ def write_a_little(root: Path) -> None:
     cache.put(key(1, 2), content(1, 2, 1))
     for number in range(5):
         cache.put(key(3, number), content(3, number))
+    cache.put(key(4, 0), run_of(4))
     cache.close()
 
 
@@ -163,7 +170,10 @@ def write_for_ever(root: Path, seed: int, progress: int) -> None:
         block = cache.get(key(file, number))
         assert block in {None, content(file, number)}
         if block is None:
-            cache.put(key(file, number), content(file, number))
+            if choice.random() < 0.1:
+                cache.put(key(file, 0), run_of(file))
+            else:
+                cache.put(key(file, number), content(file, number))
         os.write(progress, b'.')
 
 
