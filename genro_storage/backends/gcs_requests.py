@@ -33,8 +33,11 @@ from genro_storage.errors import (
     StoragePathError,
 )
 
-# A part of an upload; Google wants multiples of 256 KiB, and recommends 8 MiB at least.
+# A part of an upload; Google wants multiples of 256 KiB, and recommends 8 MiB at least. They go one after the other, so
+# of what is large they are longer.
 _PART_BYTES = 8 << 20
+_PART_MAX_BYTES = 64 << 20
+_PARTS = 128
 
 # The parts of an upload that are not the last one are answered with the first, its end by the client with the second.
 _RESUME_INCOMPLETE = 308
@@ -205,9 +208,9 @@ class GcsConnection:
             raise
 
     def _send_parts(self, location: str, key: str, source: Source) -> StoredObject:
-        sent = 0
+        sent, part_bytes = 0, _part_bytes(source.size_bytes)
         while True:
-            piece = read_exactly(source, sent, min(_PART_BYTES, source.size_bytes - sent))
+            piece = read_exactly(source, sent, min(part_bytes, source.size_bytes - sent))
             stored, received = run(self._part(location, key, piece, sent, source.size_bytes))
             if stored is not None:
                 return stored
@@ -293,6 +296,11 @@ def _is_expressible(key: str) -> bool:
 
 def _quoted(name: str) -> str:
     return quote(name, safe='')
+
+
+def _part_bytes(size_bytes: int) -> int:
+    """How long the parts of an upload are."""
+    return min(_PART_MAX_BYTES, _PART_BYTES * max(1, -(-size_bytes // (_PARTS * _PART_BYTES))))
 
 
 def _type_of(key: str) -> str:
