@@ -87,6 +87,7 @@ def test_five_gib_go_from_s3_to_gcs_in_little_memory(
     path, digest = large
     with running_gcs_server(tmp_path, on_disk=True) as gcs_server:
         gcs = {'bucket': gcs_server.new_bucket(), 'endpoint_url': gcs_server.endpoint_url, 'anon': True}
+        gcs['timeout'] = '10m'  # fake-gcs-server writes all of it, and is silent meanwhile, once the last part is there
         mounts = [
             s3(s3_server),
             {'name': 'gcs', 'type': 'gcs', **gcs},
