@@ -21,6 +21,7 @@ from fusefs.transports.options import MountError, MountOptions
 from genro_storage.config import LocalDefinition
 from genro_storage.manager import StorageManager
 from genro_storage.mountinfo import mounts, resolve
+from genro_storage.volume import Volume
 
 log = logging.getLogger(__name__)
 
@@ -85,19 +86,18 @@ class Session:
             self._manager.close()
 
     def _prepare(self) -> None:
-        for name in self._manager.get_mount_names():
-            try:
-                self._manager.volume(name).prepare()
-            except Exception:
-                log.exception('%s: could not be prepared; its first request will meet that again', name)
+        self._for_each(lambda volume: volume.prepare(), 'could not be prepared')
 
     def _adopt(self) -> None:
         """Now, and not when somebody looks: what others have promised is to be uploaded."""
+        self._for_each(lambda volume: volume.adopt(), 'what waits for it was not found')
+
+    def _for_each(self, step: Callable[[Volume], None], problem: str) -> None:
         for name in self._manager.get_mount_names():
             try:
-                self._manager.volume(name).adopt()
+                step(self._manager.volume(name))
             except Exception:
-                log.exception('%s: what waits for it was not found; its first request will meet that again', name)
+                log.exception('%s: %s; its first request will meet that again', name, problem)
 
     def stop(self) -> None:
         """Unmount, which ends serve(); what programs have open there stays usable until they close it.

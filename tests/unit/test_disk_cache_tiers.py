@@ -318,7 +318,6 @@ def test_a_forked_child_begins_with_nothing_waiting_and_what_is_on_disk(tmp_path
     script = f"""
 import os, threading
 from pathlib import Path
-from genro_storage.cache import tiered
 from genro_storage.cache.blocks import BlockKey, Run
 from genro_storage.cache.disk import DiskBlockCache
 from genro_storage.cache.memory import MemoryBlockCache
