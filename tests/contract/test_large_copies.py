@@ -12,11 +12,13 @@ import pytest
 
 from tests.azure_server import running_azure_server
 from tests.gcs_server import running_gcs_server
+from tests.machine import need_memory
 from tests.servers import S3Server
 
 GIB = 1 << 30
 SIZE_BYTES = 5 * GIB
 PEAK_RSS_MIB = 300
+SERVER_BYTES = 20 * GIB
 TIMEOUT_S = 1500
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1700)]
@@ -84,6 +86,9 @@ def s3(server: S3Server) -> dict[str, Any]:
 def test_five_gib_go_from_s3_to_gcs_in_little_memory(
     large: tuple[Path, str], tmp_path: Path, s3_server: S3Server
 ) -> None:
+    need_memory(
+        SERVER_BYTES, 'fake-gcs-server keeps an upload in memory until all of it is there, and reads it again then'
+    )
     path, digest = large
     with running_gcs_server(tmp_path, on_disk=True) as gcs_server:
         gcs = {'bucket': gcs_server.new_bucket(), 'endpoint_url': gcs_server.endpoint_url, 'anon': True}
