@@ -271,16 +271,21 @@ class Volume:
         return self._opener.open_to_change(path, create=create)
 
     def sync(self, path: str) -> None:
-        """Have everything committed that waits at or below a path. Raises the first failure once all were tried."""
+        """Have everything committed that waits at or below a path. Raises the first failure once all were tried.
+
+        If anything does, the backend is asked, whatever it did before: whoever wants that may know that it is back.
+        """
+        self.adopt()
+        if self._files.below(path):
+            self._ask_again()
         self._changes.sync(path)
 
     def retry_parked(self, path: str) -> None:
-        """Try again to commit what was refused to somebody at or below a path, and kept. Raises the first failure.
+        """Try again to commit what was refused to somebody at or below a path, and kept, as sync() does.
 
-        Whoever asks for that may know that the backend is back: it is asked, whatever it did before.
+        Raises the first failure.
         """
-        if isinstance(self.backend, HoldsBack):
-            self.backend.ask_again()
+        self._ask_again()
         self._changes.retry_parked(path)
 
     # Changing names
@@ -457,6 +462,10 @@ class Volume:
             raise StoragePermissionError(f'{self.name}: the root of a mount can be neither removed nor renamed')
 
     # Inside
+
+    def _ask_again(self) -> None:
+        if isinstance(self.backend, HoldsBack):
+            self.backend.ask_again()
 
     def _commit_as_it_is(self, path: str) -> None:
         self.adopt()

@@ -171,11 +171,12 @@ class SharedFiles:
             staged.waiting = False
 
     def move(self, staged: StagedFile, path: str) -> None:
-        """A file has a new path. The caller keeps it from being committed."""
+        """A file has a new path, where it is found as long as it is used. The caller keeps it from being committed."""
         with self._lock:
             self._drop(staged)
             staged.path = path
-            self._files[path] = staged
+            if staged.handles or staged.waiting:  # else its last handle was given back while it moved
+                self._files[path] = staged
 
     @contextmanager
     def holding(self, path: str) -> Iterator[StagedFile | None]:

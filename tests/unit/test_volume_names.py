@@ -206,6 +206,25 @@ class TestDirectories:
 
 
 class TestRenaming:
+    def test_a_file_that_is_closed_while_it_moves_is_there_under_its_new_name(
+        self, remote: Remote, volume: Volume
+    ) -> None:
+        writer = open_new(volume, 'a', b'content')
+        writer.flush()
+        stall = remote.backend.stall('rename')
+        rename = Thread(lambda: volume.rename('a', 'b'))
+        stall.wait_until_reached()
+        writer.close()
+        stall.release()
+        rename.result()
+        reader = volume.open_read('b')
+        assert reader.read(0, 10) == b'content'
+        reader.close()
+        writer = volume.open_write('b', create=False, append=True)
+        writer.write(0, b', and more')
+        writer.close()
+        assert remote.content('b') == b'content, and more'
+
     def test_a_file_with_open_handles(self, remote: Remote, volume: Volume) -> None:
         remote.put('a', b'old')
         writer = volume.open_write('a', create=False)

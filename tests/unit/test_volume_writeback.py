@@ -364,6 +364,20 @@ class TestTheNextProcess:
         volume.retry_parked('')
         assert remote.content('f') == b'parked'
 
+    def test_a_sync_asks_a_backend_that_did_not_answer_lately_if_anything_waits(self, remote: Remote) -> None:
+        remote.write('d/f', b'waits')
+        guarded = GuardedBackend(remote.backend, remote.clock, 30, remote.clock.advance)
+        volume = self.crash(remote, guarded)
+        remote.backend.fail_always('remove_file', StorageUnavailableError('connection refused'))
+        for _ in range(THRESHOLD):
+            with pytest.raises(StorageUnavailableError, match='refused'):
+                guarded.remove_file('other')
+        volume.sync('another')
+        with pytest.raises(StorageUnavailableError, match='did not answer lately'):
+            guarded.remove_file('other')
+        volume.sync('d')
+        assert remote.content('d/f') == b'waits'
+
     def test_completes_a_removal_that_had_begun(self, remote: Remote) -> None:
         remote.put('f', b'old')
         remote.write('f', b'new')
