@@ -10,6 +10,7 @@ the last one who refers to it lets go. So whoever took it may read it without a 
 import ctypes
 import errno
 import fcntl
+import functools
 import os
 import tempfile
 import weakref
@@ -70,8 +71,13 @@ class Content:
     def create(cls, directory: Path) -> 'Content':
         """An empty one. Raises StorageNoSpaceError, StorageIOError, StoragePermissionError."""
         with local_disk_errors(directory):
-            private_directory(directory)
-            descriptor, name = _open(directory)
+            _prepare(directory)
+            try:
+                descriptor, name = _open(directory)
+            except FileNotFoundError:  # somebody has removed it since
+                _prepare.cache_clear()
+                _prepare(directory)
+                descriptor, name = _open(directory)
         return cls(descriptor, directory, name, writable=True)
 
     @classmethod
@@ -190,6 +196,12 @@ def _end(descriptor: int, name: Path | None, process: int) -> None:
     os.close(descriptor)
     if name is not None and os.getpid() == process:
         name.unlink(missing_ok=True)
+
+
+@functools.lru_cache(maxsize=64)
+def _prepare(directory: Path) -> None:
+    """See to a directory, once: doing so for each file would cost as much as making the file."""
+    private_directory(directory)
 
 
 def _open(directory: Path) -> tuple[int, Path | None]:

@@ -43,18 +43,18 @@ class Held(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def data_path(self) -> Path:
-        """Where its data are."""
+        """Where its data are, unless they are in its record."""
         return self.folder.data_path(self.intent.id)
 
     def open_data(self) -> int:
-        """A descriptor of its data, to read and write. Raises StorageIOError."""
+        """A descriptor of its data, or of a copy of them, to read and write. Raises StorageIOError."""
         with local_disk_errors(self.folder.path, 'read what is to be uploaded'):
-            return os.open(self.data_path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            return self.folder.open_data(self.intent.id)
 
     def read_data(self) -> bytes:
         """All of its data: the plan of a move. Raises StorageIOError."""
         with local_disk_errors(self.folder.path, 'read what is to be done'):
-            return self.data_path.read_bytes()
+            return self.folder.read_data(self.intent.id)
 
     def failure(self) -> Failure | None:
         """What failed() noted last. Raises StorageIOError."""

@@ -1,8 +1,9 @@
 """One folder of intents, locked by the process that owns them.
 
 Owns the layout of the folder and the order of steps that makes each change whole or not there, whenever the process
-ends: ``ID.data`` is on the disk before ``ID.intent`` has its name, and goes after it. A lock belongs to an open file,
-so that the end of the process, however it comes, is the end of the lock; who then gets it owns what is there.
+ends: ``ID.data`` is on the disk before ``ID.intent`` has its name, and goes after it. Small data are in ``ID.intent``,
+behind the record. A lock belongs to an open file, so that the end of the process, however it comes, is the end of the
+lock; who then gets it owns what is there.
 
 Threads: safe, one thread for each id at a time. Processes: a folder has one owner, and a forked child never is.
 """
@@ -13,6 +14,7 @@ import os
 import re
 import secrets
 import socket
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +30,7 @@ from genro_storage.writing.journal_records import (
     decode_intent,
     encode_failure,
     encode_intent,
+    inline_data,
 )
 
 log = logging.getLogger(__name__)
@@ -40,8 +43,15 @@ _TRIES = 100
 _PAUSE_S = 0.001
 
 
+#: Data up to here go behind the record: one file to make durable in place of two. To copy more costs what that saves.
+INLINE_BYTES = 64 << 10
+
+
 class Data(Protocol):
     """Bytes that are on this disk already."""
+
+    def whole(self, limit_bytes: int) -> bytes | None:
+        """All of them, if they are no more."""
 
     def fsync(self) -> None:
         """Make them durable."""
@@ -103,26 +113,31 @@ class JournalFolder:
 
         Raises OSError, StorageError (of the data).
         """
+        inline = None
         try:
             if isinstance(data, bytes):
                 write_new(str(self._file(intent.id, DATA)), data)
             elif data is not None:
-                data.fsync()
-                data.link(self._file(intent.id, DATA))
-            self._write_intent(intent)
+                # What is parked, people look at: it is a file of its own.
+                inline = None if intent.parked else data.whole(INLINE_BYTES)
+                if inline is None:
+                    data.fsync()
+                    data.link(self._file(intent.id, DATA))
+            self._write(intent, inline)
         except BaseException:
             self.remove(intent.id)
             raise
 
     def rewrite(self, intent: Intent, before: Intent) -> None:
         """Replace the record of an id, at once; after a failure it is what it was before. Raises OSError."""
+        inline = self._inline(before.id)
         try:
-            self._write_intent(intent)
+            self._write(intent, inline)
         except BaseException:
             # The new one may have its name already, but not for certain.
-            path = self._file(before.id, INTENT)
-            if path.read_bytes() != encode_intent(before):
-                write_whole(path, encode_intent(before))
+            path, record = self._file(before.id, INTENT), encode_intent(before, inline)
+            if path.read_bytes() != record:
+                write_whole(path, record)
             raise
 
     def remove(self, name: str) -> None:
@@ -143,8 +158,23 @@ class JournalFolder:
         return self._file(name, INTENT).exists()
 
     def data_path(self, name: str) -> Path:
-        """Where the data of an intent are."""
+        """Where the data of an intent are, unless they are in its record."""
         return self._file(name, DATA)
+
+    def open_data(self, name: str) -> int:
+        """A descriptor of the data of an intent, or of a copy of them, to read and write. Raises OSError."""
+        inline = self._inline(name)
+        if inline is None:
+            return os.open(self._file(name, DATA), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        with tempfile.TemporaryFile(dir=self.path) as file:
+            file.write(inline)
+            file.seek(0)
+            return os.dup(file.fileno())
+
+    def read_data(self, name: str) -> bytes:
+        """All of the data of an intent. Raises OSError."""
+        inline = self._inline(name)
+        return self._file(name, DATA).read_bytes() if inline is None else inline
 
     def recover(self) -> list[Intent]:
         """What a process that is gone has left: its whole intents; what was never acknowledged is removed.
@@ -191,9 +221,12 @@ class JournalFolder:
     def _file(self, name: str, ending: str) -> Path:
         return self.path / f'{name}{ending}'
 
-    def _write_intent(self, intent: Intent) -> None:
-        write_whole(self._file(intent.id, INTENT), encode_intent(intent))
+    def _write(self, intent: Intent, inline: bytes | None) -> None:
+        write_whole(self._file(intent.id, INTENT), encode_intent(intent, inline))
         os.fsync(self._directory)
+
+    def _inline(self, name: str) -> bytes | None:
+        return inline_data(self._file(name, INTENT).read_bytes())
 
     def _set_aside(self, path: Path, error: DamagedRecordError) -> None:
         aside = path.with_suffix(DAMAGED)
@@ -208,14 +241,15 @@ class JournalFolder:
 
 def read_intent(path: Path) -> Intent:
     """The intent of a record, if its data are there and whole. Raises DamagedRecordError, OSError."""
-    intent = decode_intent(path.read_bytes())
+    raw = path.read_bytes()
+    intent, inline = decode_intent(raw), inline_data(raw)
     if intent.id != path.stem:
         raise DamagedRecordError(f'it calls itself {intent.id!r}')
     if intent.kind in {'upload', 'remove', 'rename'}:
         return intent
-    data = path.with_suffix(DATA)
+    data = path if inline is not None else path.with_suffix(DATA)
     try:
-        size_bytes = data.stat().st_size
+        size_bytes = len(inline) if inline is not None else data.stat().st_size
     except FileNotFoundError as error:
         if not path.exists():  # it is being dropped
             raise
@@ -223,6 +257,14 @@ def read_intent(path: Path) -> Intent:
     if intent.kind == 'put' and size_bytes < intent.local_bytes:
         raise DamagedRecordError(f'{data.name} has {size_bytes} bytes; expected {intent.local_bytes}')
     return intent
+
+
+def damaged_bytes(path: Path) -> int:
+    """How many bytes of data are with a record that was set aside. Raises OSError."""
+    try:
+        return path.with_suffix(DATA).stat().st_size
+    except FileNotFoundError:
+        return len(inline_data(path.read_bytes()) or b'')
 
 
 def read_failure(path: Path) -> Failure | None:

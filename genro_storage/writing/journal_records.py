@@ -1,6 +1,7 @@
 """What the journal writes down: intents and failures, and their form on the disk.
 
-Owns the two records and their JSON. A record of a newer version may have more keys, which are ignored. Pure.
+Owns the two records and their JSON, behind which small data are, after a line feed. A record of a newer version may
+have more keys, which are ignored. Pure.
 """
 
 import re
@@ -106,24 +107,35 @@ def new_id(time_ns: int) -> str:
 
 
 _encoder = msgspec.json.Encoder()
+_END = b'\n'  # between record and data: the encoder makes none, and those in a text are escaped
 _intents = msgspec.json.Decoder(Intent)
 _failures = msgspec.json.Decoder(Failure)
 
 
-def encode_intent(intent: Intent) -> bytes:
-    """An intent as bytes. Raises StoragePathError for text that stands for no bytes."""
+def encode_intent(intent: Intent, data: bytes | None = None) -> bytes:
+    """An intent, and its data if they are to be there too, as bytes.
+
+    Raises StoragePathError for text that stands for no bytes.
+    """
     try:
-        return _encoder.encode(_each_text(intent, _escape))
+        record = _encoder.encode(_each_text(intent, _escape))
+        return record if data is None else b''.join((record, _END, data))
     except UnicodeEncodeError as error:
         raise StoragePathError(f'{intent.mount}:{intent.path!r} has characters that no file name can have') from error
 
 
 def decode_intent(raw: bytes) -> Intent:
-    """The inverse of encode_intent. Raises DamagedRecordError."""
+    """The intent that encode_intent has encoded. Raises DamagedRecordError."""
     try:
-        return _each_text(_intents.decode(raw), _unescape)
+        return _each_text(_intents.decode(raw.partition(_END)[0]), _unescape)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DamagedRecordError(str(error)) from error
+
+
+def inline_data(raw: bytes) -> bytes | None:
+    """The data that are with an intent; None where they are elsewhere, or there are none."""
+    _, end, data = raw.partition(_END)
+    return data if end else None
 
 
 def encode_failure(failure: Failure) -> bytes:

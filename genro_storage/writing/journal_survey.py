@@ -12,7 +12,15 @@ from typing import Literal
 
 import msgspec
 
-from genro_storage.writing.journal_folder import DAMAGED, DATA, FAILED, INTENT, is_owned, read_failure, read_intent
+from genro_storage.writing.journal_folder import (
+    DAMAGED,
+    FAILED,
+    INTENT,
+    damaged_bytes,
+    is_owned,
+    read_failure,
+    read_intent,
+)
 from genro_storage.writing.journal_records import DamagedRecordError, Failure, Intent
 
 _FOLDER = re.compile('[0-9a-f]{16}')
@@ -92,13 +100,12 @@ def _look(record: Path, destination: str, live: bool) -> Waiting | None:
 
 
 def _damaged(record: Path, destination: str, live: bool, error: str) -> Waiting:
-    data = record.with_suffix(DATA)
     return Waiting(
         destination=destination,
         record=record,
         state='damaged',
         live=live,
         created_ns=record.stat().st_mtime_ns,
-        size_bytes=data.stat().st_size if data.exists() else 0,
+        size_bytes=damaged_bytes(record),
         error=error,
     )

@@ -216,6 +216,10 @@ class Snapshot:
             finally:
                 base.release()
 
+    def whole(self, limit_bytes: int) -> bytes | None:
+        """All of it, if that is no more and all here."""
+        return None if self.size_bytes > limit_bytes or self.missing else self.read(0, self.size_bytes)
+
     def link(self, path: Path) -> None:
         """Give its bytes a name on the local disk; what is missing is missing there. See Content.link."""
         self._content_now().link(path)

@@ -18,6 +18,9 @@ class Nameless:
         self._descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
         os.write(self._descriptor, content)
 
+    def whole(self, limit_bytes: int) -> bytes | None:
+        return None
+
     def fsync(self) -> None:
         os.fsync(self._descriptor)
 
@@ -31,6 +34,14 @@ class Nameless:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+class Small(Nameless):
+    """Data that fit behind a record."""
+
+    def whole(self, limit_bytes: int) -> bytes | None:
+        data = os.pread(self._descriptor, limit_bytes + 1, 0)
+        return data if len(data) <= limit_bytes else None
 
 
 def journal_in(folder: Path, destination: str = DESTINATION, root: str = 'cache/journal') -> Journal:
@@ -54,6 +65,15 @@ def put(journal: Journal, path: str, content: bytes, **more: Any) -> Intent:
 def add(journal: Journal, path: str, content: bytes, **more: Any) -> Held:
     """Note a file, its content given as bytes."""
     return journal.add(put(journal, path, content, **more), content)
+
+
+def add_inline(journal: Journal, path: str, content: bytes, **more: Any) -> Held:
+    """Note a file whose content goes into the record."""
+    data = Small(journal.root.parents[1], content)
+    try:
+        return journal.add(put(journal, path, content, **more), data)
+    finally:
+        data.close()
 
 
 def content_of(held: Held) -> bytes:

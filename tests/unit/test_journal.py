@@ -22,10 +22,21 @@ from genro_storage.errors import StorageIOError, StorageNoSpaceError, StoragePat
 from genro_storage.local_disk import local_disk_errors
 from genro_storage.runtime import SystemClock
 from genro_storage.writing.journal import Intent, Journal, folder_of
+from genro_storage.writing.journal_folder import INLINE_BYTES
 from genro_storage.writing.journal_roots import known_roots, register_root
 from genro_storage.writing.journal_survey import Waiting, everything
 from tests.machine import need_root
-from tests.unit.journals import DESTINATION, Nameless, add, content_of, files_below, found, journal_in, put
+from tests.unit.journals import (
+    DESTINATION,
+    Nameless,
+    add,
+    add_inline,
+    content_of,
+    files_below,
+    found,
+    journal_in,
+    put,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -197,6 +208,91 @@ class TestNames:
         journal.close()
         after = successor(tmp_path)
         assert [each.intent for each in after.adopt()] == [held.intent]
+        after.close()
+
+
+class TestDataInTheRecord:
+    """Of what is small there is one file, so that one has to be made durable."""
+
+    CONTENT = b'{"not": "the record"}\n\nbut behind it'
+
+    def test_they_are_found_by_the_next(self, tmp_path: Path, journal: Journal) -> None:
+        held = add_inline(journal, 'a\nb', self.CONTENT)
+        assert own_files(tmp_path) == [f'{held.intent.id}.intent', 'lock']
+        assert (content_of(held), held.read_data()) == (self.CONTENT, self.CONTENT)
+        journal.close()
+        after = successor(tmp_path)
+        (again,) = after.adopt()
+        assert (again.intent, content_of(again), again.read_data()) == (held.intent, self.CONTENT, self.CONTENT)
+        after.drop(again)
+        assert own_files(tmp_path) == []
+        after.close()
+
+    def test_an_empty_file_has_data_too(self, tmp_path: Path, journal: Journal) -> None:
+        held = add_inline(journal, 'f', b'')
+        assert own_files(tmp_path) == [f'{held.intent.id}.intent', 'lock']
+        assert content_of(held) == b''
+
+    def test_what_is_opened_is_private_and_has_no_name(self, tmp_path: Path, journal: Journal) -> None:
+        held = add_inline(journal, 'f', self.CONTENT)
+        before = own_files(tmp_path)
+        descriptor = held.open_data()
+        try:
+            assert os.pread(descriptor, 100, 0) == self.CONTENT
+            assert os.fstat(descriptor).st_nlink == 0
+            assert not os.get_inheritable(descriptor)
+            os.pwrite(descriptor, b'changed', 0)
+        finally:
+            os.close(descriptor)
+        assert (content_of(held), own_files(tmp_path)) == (self.CONTENT, before)
+
+    def test_longer_ones_and_those_that_people_look_at_are_files(self, tmp_path: Path, journal: Journal) -> None:
+        largest = add_inline(journal, 'f', bytes(INLINE_BYTES))
+        long = add_inline(journal, 'f', bytes(INLINE_BYTES + 1))
+        parked = add_inline(journal, 'f', self.CONTENT, parked=True)
+        assert [held.data_path.exists() for held in (largest, long, parked)] == [False, True, True]
+        assert parked.data_path.read_bytes() == self.CONTENT
+
+    def test_a_rewritten_record_keeps_them(self, tmp_path: Path, journal: Journal) -> None:
+        held = add_inline(journal, 'before', self.CONTENT)
+        moved = journal.rewrite(held, msgspec.structs.replace(held.intent, path='after'))
+        assert (moved.intent.path, content_of(moved)) == ('after', self.CONTENT)
+        journal.close()
+        after = successor(tmp_path)
+        assert found(after.adopt()) == [('after', self.CONTENT)]
+        after.close()
+
+    def test_a_rewrite_that_fails_leaves_them_as_they_were(
+        self, tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        held = add_inline(journal, 'before', self.CONTENT)
+        fsync, directory = os.fsync, held.folder._directory
+
+        def fail_of_directory(descriptor: int) -> None:
+            if descriptor == directory:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, 'fsync', fail_of_directory)
+        with pytest.raises(StorageIOError):
+            journal.rewrite(held, msgspec.structs.replace(held.intent, path='after'))
+        monkeypatch.undo()
+        journal.close()
+        after = successor(tmp_path)
+        assert found(after.adopt()) == [('before', self.CONTENT)]
+        after.close()
+
+    def test_if_they_are_cut_off_the_record_is_damaged_and_kept(self, tmp_path: Path, journal: Journal) -> None:
+        held = add_inline(journal, 'f', self.CONTENT)
+        record = held.data_path.with_suffix('.intent')
+        whole = record.read_bytes()
+        record.write_bytes(whole[:-1])
+        journal.close()
+        after = successor(tmp_path)
+        assert after.adopt() == []
+        assert record.with_suffix('.damaged').read_bytes() == whole[:-1]
+        (shown,) = everything(journal.root)
+        assert (shown.state, shown.size_bytes) == ('damaged', len(self.CONTENT) - 1)
         after.close()
 
 

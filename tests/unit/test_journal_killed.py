@@ -18,7 +18,7 @@ import pytest
 
 from genro_storage.writing.journal import Held, Journal
 from genro_storage.writing.journal_survey import everything
-from tests.unit.journals import Nameless, add, content_of, files_below, found, journal_in, put
+from tests.unit.journals import Nameless, add, add_inline, content_of, files_below, found, journal_in, put
 
 ROOT = Path(__file__).parents[2]
 STEPS = ('fsync', 'link', 'rename', 'replace', 'unlink', 'mkdir', 'rmdir', 'open', 'write')
@@ -50,6 +50,9 @@ class Life:
         self.held[name] = self.journal.add(put(self.journal, name, content), data)
         data.close()
 
+    def inline(self, name: str, content: bytes) -> None:
+        self.held[name] = add_inline(self.journal, name, content)
+
     def replace(self, name: str, content: bytes) -> None:
         data = Nameless(self.folder, content)
         self.held[name] = self.journal.replace(self.held[name], put(self.journal, name, content), data)
@@ -70,6 +73,7 @@ class Life:
 def writes(life: Life) -> list[Action]:
     """Everything that a process does with its own folder."""
     a, b, c = ('a', b'first'), ('b', b'second' * 1000), ('c', b'')
+    small, renamed = ('small', b'in the\nrecord'), ('renamed', b'in the\nrecord')
     newer = ('a', b'first, written again')
     moved = ('moved', b'second' * 1000)
     return [
@@ -80,6 +84,9 @@ def writes(life: Life) -> list[Action]:
         (lambda: life.journal.failed(life.held['c'], OSError('no')), [newer, b, c]),
         (lambda: life.rewrite('b', 'moved'), [newer, c, moved]),
         (lambda: life.drop('c'), [newer, moved]),
+        (lambda: life.inline(*small), [newer, moved, small]),
+        (lambda: life.rewrite('small', 'renamed'), [newer, moved, renamed]),
+        (lambda: life.drop('renamed'), [newer, moved]),
         (lambda: life.drop('a'), [moved]),
         (life.journal.close, [moved]),
     ]

@@ -16,6 +16,7 @@ from genro_storage.config import MemoryDefinition
 from genro_storage.testing import BytesSource, FaultyBackend, ManualClock
 from genro_storage.volume import Volume
 from genro_storage.writing.journal import Journal
+from genro_storage.writing.journal_records import inline_data
 from genro_storage.writing.writer import Writer
 
 WAIT_S = 10.0
@@ -56,7 +57,12 @@ class Remote:
     def kept(self) -> list[bytes]:
         """The contents that the journal holds; nothing else is left on the local disk."""
         assert not self.staging.exists() or not list(self.staging.iterdir())
-        return [path.read_bytes() for path in sorted(self.root.glob('*/*/*.data'))]
+        contents = {path.stem: path.read_bytes() for path in self.root.glob('*/*/*.data')}
+        for path in self.root.glob('*/*/*.intent'):
+            inline = inline_data(path.read_bytes())
+            if inline is not None:
+                contents[path.stem] = inline
+        return [content for _, content in sorted(contents.items())]
 
     def write(self, path: str, data: bytes) -> None:
         """Write a file through the volume, in place."""
