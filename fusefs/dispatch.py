@@ -1,4 +1,4 @@
-"""Operation → method: on the thread that received it, or on a worker of the mount when it must wait.
+"""Operation → method, on the thread that received it; when it must wait, others receive, or a worker takes it over.
 
 Owns the one error boundary, the requests under way, and interrupts. Threads: safe; one lock over the table of requests
 under way, held for dictionary operations only.
@@ -12,18 +12,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 
 from fusefs import ops
 from fusefs.errnos import errno_of
 from fusefs.filesystem import FileSystem
 from fusefs.transports.base import Transport
-from genro_storage.runtime import WorkerPool, WouldBlock
+from genro_storage.runtime import WorkerPool, WouldBlock, waiting_allowed
 
 log = logging.getLogger(__name__)
 
-#: Answered from memory in most cases, and free of effects until they wait: a serving thread tries them first, and a
-#: worker begins them again if they would block.
+#: Answered from memory in most cases, and free of effects until they wait: a serving thread tries them first, and they
+#: begin again if they would block.
 TRIED_FIRST = (
     ops.Lookup,
     ops.Getattr,
@@ -39,6 +38,8 @@ TRIED_FIRST = (
     ops.Listxattr,
     ops.Statfs,
 )
+#: Answered from memory alone in trees that are not of the local disk, if they do not have to wait.
+QUICK = (ops.Lookup, ops.Getattr, ops.Statx, ops.Open, ops.Release, ops.Access, ops.Getxattr, ops.Listxattr, ops.Statfs)
 #: Whoever waits for these may go at once when a signal comes: nothing has changed, and the result is dropped.
 INTERRUPTIBLE = (
     ops.Lookup,
@@ -75,11 +76,11 @@ class Dispatcher:
         self._transport = transport
         filesystem.backings.connect(transport)
         self._lock = threading.Condition()
-        self._waiting: dict[int, ops.Request] = {}  # on workers, by unique; guarded by _lock
+        self._waiting: dict[int, ops.Request] = {}  # that may wait, by unique; guarded by _lock
         # Numbers of interrupts that found no request to end: it was answered, or another thread has read it and not
         # put it on the table yet. Guarded by _lock.
         self._early: deque[int] = deque(maxlen=EARLY_INTERRUPTS)
-        self._working = 0  # jobs of workers, answered early or not; guarded by _lock
+        self._working = 0  # jobs that may wait, answered early or not; guarded by _lock
 
     def __call__(self, request: ops.Request) -> None:
         """Dispatch. Never raises."""
@@ -88,6 +89,8 @@ class Dispatcher:
             return
         try:
             tree = self._filesystem.tree_of(request.nodeid) if not isinstance(request, ops.Forget) else None
+            if tree is not None and (tree.writes_in_place or not isinstance(request, QUICK)):
+                self._transport.share()
             if tree is None or tree.instant or isinstance(request, TRIED_FIRST) or _only_reads(request):
                 reply = self._operations[type(request)](request)
             else:
@@ -101,7 +104,7 @@ class Dispatcher:
             self._answer(request, reply)
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until no worker is busy; whether that came in time."""
+        """Wait until nothing is under way; whether that came in time."""
         deadline = time.monotonic() + timeout_s
         with self._lock:
             while self._working:
@@ -112,8 +115,6 @@ class Dispatcher:
         return True
 
     def _defer(self, request: ops.Request) -> None:
-        if isinstance(request, ops.Write):
-            request.data = bytes(request.data)  # the buffer is the transport's, and used again at once
         with self._lock:
             interrupted = request.unique in self._early
             self._waiting[request.unique] = request
@@ -126,10 +127,32 @@ class Dispatcher:
             # committed all the same, but there is nobody to be told.
             self._answer(request, None)
         try:
-            self._start(request, lambda: self._work(request))
+            if not self._work_here(request):
+                if isinstance(request, ops.Write):
+                    request.data = bytes(request.data)  # the buffer is the transport's, and used again at once
+                self._start(request, lambda: self._work(request))
         except Exception as error:  # noqa: BLE001 - see __call__
             if self._claim(request):
                 self._answer(request, self._failure(request, error))
+
+    def _work_here(self, request: ops.Request) -> bool:
+        """Have this thread do what waits, if it may leave the serving to others and the mount has room for one more."""
+        pool = self._pool(request)
+        if not pool.admit():
+            return False
+        try:
+            if not self._transport.leave():
+                return False
+            with self._lock:
+                self._working += 1
+            try:
+                with waiting_allowed():
+                    self._work(request)
+            finally:
+                self._ended()
+            return True
+        finally:
+            pool.dismiss()
 
     def _start(self, request: ops.Request, job: Callable[[], None]) -> None:
         """Run a job of a request on a worker of its mount; drain() waits for it."""
@@ -267,12 +290,12 @@ def _may_leave(request: ops.Request) -> bool:
 def _is_ending(pid: int) -> bool:
     """Whether a signal that means so waits for a thread. False where nobody can say (proc(5))."""
     try:
-        status = Path(f'/proc/{pid}/status').read_text(errors='replace')
+        status = _read_proc(pid, 'status')
     except OSError:
         return False
-    masks = dict(line.split(':\t') for line in status.splitlines() if line.startswith(('Sig', 'ShdPnd')))
-    waiting = int(masks['SigPnd'], 16) | int(masks['ShdPnd'], 16)
-    return bool(waiting & ENDING & ~int(masks['SigBlk'], 16))
+    masks = dict(line.split(b':\t') for line in status.splitlines() if line.startswith((b'Sig', b'ShdPnd')))
+    waiting = int(masks[b'SigPnd'], 16) | int(masks[b'ShdPnd'], 16)
+    return bool(waiting & ENDING & ~int(masks[b'SigBlk'], 16))
 
 
 def _was_killed(pid: int) -> bool:
@@ -280,11 +303,20 @@ def _was_killed(pid: int) -> bool:
     try:
         # A program that ends gives back its memory first. One that executes another has it while files are closed, and
         # until that has ended nobody can read its stat: the kernel would wait for our answer, and we for the kernel.
-        if '\nVmSize:' in Path(f'/proc/{pid}/status').read_text(errors='replace'):
+        if b'\nVmSize:' in _read_proc(pid, 'status'):
             return False
-        status = Path(f'/proc/{pid}/stat').read_text(errors='replace')
+        status = _read_proc(pid, 'stat')
     except OSError:
         return False
-    fields = status.rpartition(')')[2].split()  # from the third on, the state
+    fields = status.rpartition(b')')[2].split()  # from the third on, the state
     flags, exit_code = int(fields[9 - 3]), int(fields[52 - 3])
     return bool(flags & PF_EXITING and exit_code & 0x7F)
+
+
+def _read_proc(pid: int, name: str) -> bytes:
+    """A file of a thread in /proc, of a few lines; in three calls of the kernel, as it is asked at each close."""
+    descriptor = os.open(f'/proc/{pid}/{name}', os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 16384)
+    finally:
+        os.close(descriptor)

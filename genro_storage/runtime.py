@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -45,7 +45,7 @@ class SystemClock:
 
 
 class WouldBlock(BaseException):
-    """Raised on a serving thread in place of waiting; the request goes to a worker and starts again there.
+    """Raised on a serving thread in place of waiting; the request starts again where it may.
 
     A BaseException, as trio's Cancelled is, because ``except Exception`` and the translation of errors on the way up
     must let it pass: nothing has failed.
@@ -64,10 +64,19 @@ def serve_without_blocking() -> None:
     _thread.serving = True
 
 
-@contextmanager
-def serving_without_blocking() -> Iterator[None]:
+def serving_without_blocking() -> AbstractContextManager[None]:
     """The calling thread does so inside."""
-    before, _thread.serving = _thread.serving, True
+    return _serving(True)
+
+
+def waiting_allowed() -> AbstractContextManager[None]:
+    """The calling thread may wait inside, whatever it declared: somebody else serves meanwhile."""
+    return _serving(False)
+
+
+@contextmanager
+def _serving(now: bool) -> Iterator[None]:
+    before, _thread.serving = _thread.serving, now
     try:
         yield
     finally:
@@ -161,7 +170,7 @@ class HandleLock:
 
 
 class WorkerPool:
-    """Threads for one purpose of one mount, started as needed, with a bounded queue.
+    """Threads for one purpose of one mount, started as needed, with a bounded queue; those of others count if admitted.
 
     A standard ThreadPoolExecutor has no bound on its queue and joins its threads at exit, where a dead backend would
     hold the process; these threads are daemons, and close() waits only as long as it is told.
@@ -180,6 +189,7 @@ class WorkerPool:
         self._jobs: deque[Callable[[], None]] = deque()
         self._threads: list[threading.Thread] = []
         self._idle = 0  # threads that wait, or were woken and have not taken their job yet
+        self._guests = 0  # threads of others, admitted and not dismissed yet
         self._closed = False
 
     def submit(self, function: Callable[[], T]) -> Future[T]:
@@ -206,12 +216,30 @@ class WorkerPool:
                 raise StorageUnavailableError(f'{self._name}: closed')
             if len(self._jobs) >= self._queue_limit:
                 raise StorageUnavailableError(f'{self._name}: {self._queue_limit} requests wait already')
-            # Jobs that nobody has taken, against threads that are free to: a job never waits behind one that is stuck
-            # while there may be more threads.
-            if len(self._jobs) >= self._idle and len(self._threads) < self._thread_limit:
-                self._start_thread()
             self._jobs.append(job)
-            self._lock.notify()
+            try:
+                self._have_it_done()
+            except BaseException:
+                self._jobs.pop()
+                raise
+
+    def admit(self) -> bool:
+        """Count the calling thread, which is about to wait, as a worker until dismiss(). False if all are busy."""
+        with self._lock:
+            # The last place is for a thread of its own: what is queued must not depend on guests.
+            if self._closed or self._jobs or self._is_full() or self._guests >= self._thread_limit - 1:
+                return False
+            self._guests += 1
+            return True
+
+    def dismiss(self) -> None:
+        """The calling thread has done what it was admitted for."""
+        with self._lock:
+            self._guests -= 1
+            if self._jobs:
+                self._have_it_done()
+            if self._closed:
+                self._lock.notify_all()
 
     def close(self, timeout_s: float) -> bool:
         """Let queued work finish, for at most this long; whether it did."""
@@ -222,7 +250,9 @@ class WorkerPool:
         deadline = time.monotonic() + timeout_s
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        return not any(thread.is_alive() for thread in threads)
+        with self._lock:
+            left = self._lock.wait_for(lambda: not self._guests, max(0.0, deadline - time.monotonic()))
+        return left and not any(thread.is_alive() for thread in threads)
 
     def each(self, function: Callable[[S], object], items: Iterable[S], at_once: int) -> None:
         """Call a function for each item, so many at a time; the first failure, once all that had begun have ended."""
@@ -241,6 +271,18 @@ class WorkerPool:
                 future.cancel()
             wait(under_way)
 
+    def _is_full(self) -> bool:
+        """Whether as many are busy as may be. Under the lock."""
+        return len(self._threads) - self._idle + self._guests >= self._thread_limit
+
+    def _have_it_done(self) -> None:
+        """See to it that somebody takes the job that was queued last. Under the lock."""
+        # Jobs that nobody has taken, against threads that are free to: a job never waits behind one that is stuck
+        # while there may be more threads.
+        if len(self._jobs) > self._idle and len(self._threads) + self._guests < self._thread_limit:
+            self._start_thread()
+        self._lock.notify()
+
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._work, name=f'{self._name}-{len(self._threads)}', daemon=True)
         try:
@@ -255,7 +297,7 @@ class WorkerPool:
         while True:
             with self._lock:
                 self._idle += 1
-                while not self._jobs and not self._closed:
+                while (not self._jobs or self._is_full()) and not self._closed:
                     self._lock.wait()
                 self._idle -= 1
                 if not self._jobs:

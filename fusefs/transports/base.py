@@ -61,6 +61,18 @@ class Transport(Protocol):
     def notify_entry(self, parent: int, name: str) -> None:
         """Have a cached name looked up again, absent or not. Never called from inside a request."""
 
+    def share(self) -> None:
+        """To be called by dispatch before what may take as long as a disk takes: others may take requests meanwhile.
+
+        Until dispatch returns. Without it, who serves from memory is asked alone for as long as there is something.
+        """
+
+    def leave(self) -> bool:
+        """To be called by dispatch before it waits on the thread it was called on: others take the requests meanwhile.
+
+        Until dispatch returns. False if it must not wait, because nobody else could take them.
+        """
+
     @property
     def takes_files(self) -> bool:
         """Whether open_backing is worth a try; once it is not, it never is again."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from fusefs import ops
 from fusefs.transports.base import Capabilities, Dispatch
+from fusefs.transports.readers import Readers
 from genro_storage.runtime import serve_without_blocking
 
 
@@ -52,26 +53,23 @@ class InProcessTransport:
 
     capabilities = Capabilities()
 
-    def __init__(self, threads: int = 2) -> None:
+    def __init__(self, threads: int = 2, *, may_leave: bool = True) -> None:
+        """may_leave: requests may wait on the threads that serve them, as with devfuse and not with libfuse."""
         self.inode_notifications: list[tuple[int, int, int]] = []
         self.entry_notifications: list[tuple[int, str]] = []
         self._numbers = itertools.count(2, 2)
-        self._threads = threads
+        self._may_leave = may_leave
+        self._readers = Readers(threads, 'inprocess')
+        self._ended = threading.Event()
         self._queue: queue.SimpleQueue[ops.Request | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._calls: dict[int, PendingCall] = {}  # guarded by _lock
 
     def serve(self, dispatch: Dispatch, on_ready: Callable[[], None]) -> None:
         """See Transport. Blocks until close()."""
-        readers = [
-            threading.Thread(target=self._read, args=(dispatch,), name=f'inprocess-{number}', daemon=True)
-            for number in range(self._threads)
-        ]
-        for reader in readers:
-            reader.start()
+        self._readers.start(lambda: self._read(dispatch))
         on_ready()
-        for reader in readers:
-            reader.join()
+        self._ended.wait()
 
     def call(self, request: ops.Request, timeout_s: float = 10.0) -> ops.Reply:
         """Send a request and wait for its reply; None at once for Forget and Interrupt. Raises TimeoutError."""
@@ -105,6 +103,13 @@ class InProcessTransport:
         with self._lock:
             self.entry_notifications.append((parent, name))
 
+    def share(self) -> None:
+        """See Transport. Nobody is asked alone."""
+
+    def leave(self) -> bool:
+        """See Transport."""
+        return self._may_leave and self._readers.leave()
+
     @property
     def takes_files(self) -> bool:
         """See Transport."""
@@ -124,5 +129,9 @@ class InProcessTransport:
         serve_without_blocking()
         while (request := self._queue.get()) is not None:
             dispatch(request)
+            if not self._readers.come_back():
+                return
         # The same end is for the other readers, and for a serve() that has yet to begin.
         self._queue.put(None)
+        if self._readers.end():
+            self._ended.set()

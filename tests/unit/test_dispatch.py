@@ -24,7 +24,7 @@ from genro_storage.errors import StorageIOError, StorageTimeoutError, StorageUna
 from genro_storage.runtime import SystemClock, about_to_block
 from genro_storage.testing.faulty import FaultyBackend
 from genro_storage.testing.sources import BytesSource as Bytes
-from genro_storage.volume import Volume
+from genro_storage.volume import WORKERS, Volume
 
 TIMEOUT_S = 10
 REMOTE = Capabilities(strong_versions=True, conditional_put=True)
@@ -37,13 +37,13 @@ def header(nodeid: int) -> tuple[int, int, int, int, int]:
 class Fixture:
     """A mount 'remote' that waits for its backend, which fails and stalls as it is told, and a mount 'memory'."""
 
-    def __init__(self, storage: StorageManager, folder: Path) -> None:
+    def __init__(self, storage: StorageManager, folder: Path, *, may_leave: bool) -> None:
         clock = SystemClock()
         self.backend = FaultyBackend(MemoryBackend(clock), REMOTE)
         definition = MemoryDefinition(name='remote')
         storage._volumes['remote'] = Volume(definition, self.backend, MemoryBlockCache(64 << 20), folder, clock)
         self.filesystem = FileSystem(storage)
-        self.transport = InProcessTransport()
+        self.transport = InProcessTransport(may_leave=may_leave)
         self.dispatcher = Dispatcher(self.filesystem, self.transport)
 
     def lookup(self, *names: str) -> int:
@@ -68,11 +68,11 @@ class Fixture:
         return self.filesystem.inodes.get(nodeid).lookups
 
 
-@pytest.fixture
-def fixture(tmp_path: Path) -> Iterator[Fixture]:
+@pytest.fixture(params=[True, False], ids=['waits-here', 'waits-elsewhere'])
+def fixture(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Fixture]:
     with StorageManager() as storage:
         storage.configure([{'name': 'memory', 'type': 'memory'}])
-        fixture = Fixture(storage, tmp_path)
+        fixture = Fixture(storage, tmp_path, may_leave=request.param)
         with serving(fixture):
             yield fixture
         fixture.filesystem.close()
@@ -164,20 +164,95 @@ def test_an_unknown_nodeid_is_estale(fixture: Fixture) -> None:
     assert fixture.failure(ops.Getattr(*header(4711), None)) == errno.ESTALE
 
 
-def test_what_would_block_goes_to_a_worker_and_others_are_served_meanwhile(fixture: Fixture) -> None:
+def test_others_are_served_while_more_requests_wait_than_there_are_threads_that_serve(fixture: Fixture) -> None:
     remote = fixture.lookup('remote')
     stall = fixture.backend.stall('stat')
-    call = fixture.transport.start(ops.Lookup(*header(remote), 'f'))
+    calls = [fixture.transport.start(ops.Lookup(*header(remote), f'f{number}')) for number in range(5)]
     stall.wait_until_reached()
     for _ in range(20):
         assert fixture.lookup('memory')
     assert isinstance(fixture.transport.call(ops.Getattr(*header(remote), None)), ops.AttributesReply)
     stall.release()
-    reply = call.result()
-    assert isinstance(reply, ops.EntryReply)
-    assert reply.nodeid == 0
+    for call in calls:
+        reply = call.result()
+        assert isinstance(reply, ops.EntryReply)
+        assert reply.nodeid == 0
 
 
+def blocked(waiting: threading.Barrier, seen: list[str]) -> Callable[[ops.Request], ops.Reply]:
+    """An operation that waits until so many others do."""
+
+    def run(_: ops.Request) -> ops.Reply:
+        about_to_block()
+        seen.append(threading.current_thread().name)
+        waiting.wait(TIMEOUT_S)
+
+    return run
+
+
+@pytest.mark.parametrize('fixture', [True], indirect=True)
+def test_what_waits_does_so_on_the_thread_that_took_it_and_these_are_used_again(fixture: Fixture) -> None:
+    nodeid = fixture.lookup('remote')
+    for _ in range(3):
+        seen: list[str] = []
+        replaced(fixture, ops.Statfs, blocked(threading.Barrier(5), seen))
+        for call in [fixture.transport.start(ops.Statfs(*header(nodeid))) for _ in range(5)]:
+            assert call.result() is None
+        assert {name.partition('-')[0] for name in seen} == {'inprocess'}
+        assert len(set(seen)) == 5
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith('inprocess')]
+    assert len(threads) == 6  # the five, and one that reads meanwhile
+
+
+def test_no_more_requests_of_a_mount_wait_at_once_than_it_has_workers(fixture: Fixture) -> None:
+    nodeid = fixture.lookup('remote')
+    at_once, most = [0], [0]
+    lock = threading.Lock()
+
+    def run(_: ops.Request) -> ops.Reply:
+        about_to_block()
+        with lock:
+            at_once[0] += 1
+            most[0] = max(most[0], at_once[0])
+        time.sleep(0.002)
+        with lock:
+            at_once[0] -= 1
+        return None
+
+    replaced(fixture, ops.Statfs, run)
+    for call in [fixture.transport.start(ops.Statfs(*header(nodeid))) for _ in range(200)]:
+        assert call.result() is None
+    assert 2 < most[0] <= WORKERS
+
+
+def test_others_may_take_requests_while_the_disk_is_asked_and_not_while_memory_is(
+    fixture: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodeid = fixture.lookup('memory')
+    shared: list[bool] = []
+    monkeypatch.setattr(fixture.transport, 'share', lambda: shared.append(True))
+    fixture.transport.call(ops.Getattr(*header(nodeid), None))
+    assert shared == []
+    fixture.transport.call(ops.Mkdir(*header(nodeid), 'd', 0o700, 0))
+    assert shared == [True]
+    monkeypatch.setattr(fixture.filesystem.tree_of(nodeid), 'writes_in_place', True)
+    fixture.transport.call(ops.Getattr(*header(nodeid), None))
+    assert shared == [True, True]
+
+
+@pytest.mark.parametrize('fixture', [True], indirect=True)
+def test_without_another_thread_to_serve_what_waits_goes_to_a_worker(
+    fixture: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodeid = fixture.lookup('remote')
+    seen: list[str] = []
+    replaced(fixture, ops.Statfs, blocked(threading.Barrier(1), seen))
+    monkeypatch.setattr(fixture.transport, 'leave', lambda: False)
+    assert fixture.transport.call(ops.Statfs(*header(nodeid))) is None
+    assert [name.partition('-')[0] for name in seen] == ['remote']
+
+
+@pytest.mark.parametrize('fixture', [False], indirect=True)
 def test_a_write_that_waits_keeps_its_bytes_though_the_buffer_is_used_again(fixture: Fixture) -> None:
     nodeid, fh = fixture.create(fixture.lookup('remote'), 'f')
     seen: list[bytes] = []

@@ -100,6 +100,63 @@ class TestWorkerPool:
             assert pool.close(WAIT_S)
             gate.clear()
 
+    def test_who_is_admitted_counts_as_a_worker_and_leaves_the_last_place_to_one(self, gate: threading.Event) -> None:
+        pool = WorkerPool('guests', 3)
+        assert [pool.admit() for _ in range(3)] == [True, True, False]
+        futures = [pool.submit(lambda: gate.wait(WAIT_S)), pool.submit(lambda: True)]
+        assert len(threads_of('guests')) == 1
+        assert not futures[1].done()
+        pool.dismiss()
+        assert futures[1].result(WAIT_S)
+        gate.set()
+        assert futures[0].result(WAIT_S)
+        pool.dismiss()
+        assert pool.close(WAIT_S)
+
+    def test_who_is_admitted_takes_no_place_from_what_waits_already(self, gate: threading.Event) -> None:
+        pool = WorkerPool('order', 2)
+        assert pool.admit()
+        stuck, queued = pool.submit(lambda: gate.wait(WAIT_S)), pool.submit(lambda: True)
+        assert not pool.admit()
+        gate.set()
+        assert stuck.result(WAIT_S)
+        assert queued.result(WAIT_S)
+        pool.dismiss()
+        assert pool.admit()
+        pool.dismiss()
+        assert pool.close(WAIT_S)
+
+    def test_threads_that_are_idle_begin_nothing_while_the_pool_is_full_of_guests(self, gate: threading.Event) -> None:
+        pool = WorkerPool('both', 3)
+        for future in [pool.submit(lambda: gate.wait(WAIT_S)) for _ in range(3)]:
+            gate.set()
+            assert future.result(WAIT_S)
+        gate.clear()
+        while pool._idle < 3:
+            pass
+        assert pool.admit()
+        assert pool.admit()
+        running = threading.Semaphore(0)
+        futures = [pool.submit(lambda: (running.release(), gate.wait(WAIT_S))) for _ in range(3)]
+        assert running.acquire(timeout=WAIT_S)
+        assert not running.acquire(timeout=0.05)
+        pool.dismiss()
+        assert running.acquire(timeout=WAIT_S)
+        assert not running.acquire(timeout=0.05)
+        gate.set()
+        for future in futures:
+            future.result(WAIT_S)
+        pool.dismiss()
+        assert pool.close(WAIT_S)
+
+    def test_close_waits_for_guests_too(self) -> None:
+        pool = WorkerPool('guest', 2)
+        assert pool.admit()
+        assert pool.close(0.01) is False
+        assert not pool.admit()
+        pool.dismiss()
+        assert pool.close(0.01) is True
+
     def test_the_queue_is_bounded(self, gate: threading.Event) -> None:
         pool = WorkerPool('full', 1, queue_limit=2)
         begun = threading.Event()

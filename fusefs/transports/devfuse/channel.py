@@ -1,10 +1,11 @@
 """The connection itself: one descriptor of /dev/fuse, the threads that read it, and the replies that go back.
 
-Owns the descriptor, the reader threads and what happens to requests that cannot be understood. Does not mount or
+Owns the descriptor, what its readers do and what happens to requests that cannot be understood. Does not mount or
 unmount (mounting), choose terms (handshake), know layouts (decoding, encoding), or know what requests mean (dispatch).
 
-Threads: serve() starts the readers and waits for them; they declare that they never block. answer(), the
-notifications and close() may be called from any thread; a reply is one writev, which the kernel takes whole.
+Threads: serve() starts the readers and waits for them; they declare that they never block, but for those that have
+left. answer(), the notifications and close() may be called from any thread; a reply is one writev, which the kernel
+takes whole.
 """
 
 import errno
@@ -17,7 +18,9 @@ from fusefs import ops
 from fusefs.transports.base import Capabilities, Dispatch
 from fusefs.transports.devfuse import abi, decoding, encoding
 from fusefs.transports.devfuse.handshake import MAX_WRITE_BYTES, answer_init
+from fusefs.transports.devfuse.inbox import Inbox
 from fusefs.transports.devfuse.passthrough import BackingFiles
+from fusefs.transports.readers import Readers
 from genro_storage.runtime import serve_without_blocking
 
 logger = logging.getLogger(__name__)
@@ -53,11 +56,11 @@ class DevFuseTransport:
         # Opened now, because _release must not fail for want of a descriptor.
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._fd = fd
-        self._threads = threads
+        self._readers = Readers(threads, 'fuse')
+        self._inbox = Inbox(fd)
         self._lock = threading.Lock()
         self._started = False  # guarded by _lock
         self._closing = False  # written under _lock, read anywhere
-        self._reading = 0  # guarded by _lock: readers that have not ended
         self._ended = threading.Event()  # serve() may return
         self._failure: OSError | None = None  # what ended a reader; written before _ended is set
         self._complained: set[int] = set()  # opcodes whose malformed requests are in the log
@@ -89,10 +92,8 @@ class DevFuseTransport:
         if not agreed or self._closing:
             self._release()
             return False
-        self._reading = self._threads
-        for number in range(self._threads):
-            # Daemons: after close() they stay until the connection ends, and they must not keep the process.
-            threading.Thread(target=self._read, args=(dispatch,), name=f'fuse-{number}', daemon=True).start()
+        os.set_blocking(self._fd, False)
+        self._readers.start(lambda: self._read(dispatch))
         return True
 
     def answer(self, request: ops.Request, reply: ops.Reply) -> bool:
@@ -116,6 +117,15 @@ class DevFuseTransport:
         """See Transport. A name that the kernel does not know is fine."""
         self._notify(encoding.encode_inval_entry(parent, name))
 
+    def leave(self) -> bool:
+        """See Transport."""
+        self._inbox.go_off_duty()
+        return self._readers.leave()
+
+    def share(self) -> None:
+        """See Transport."""
+        self._inbox.go_off_duty()
+
     @property
     def takes_files(self) -> bool:
         """See Transport."""
@@ -133,9 +143,7 @@ class DevFuseTransport:
         """See Transport. Requests that have reached dispatch may still be answered; later ones get ENOTCONN.
 
         So what is mounted behaves as if the server were gone, until it is unmounted or the process ends. The readers
-        stay for that long: a thread in read(2) of /dev/fuse is woken by a request, the end of the connection or a
-        signal, and Python repeats a read that a signal broke off. poll(2) before each read would cost every request a
-        system call or two, and the request that FUSE_NOTIFY_RETRIEVE provokes needs a regular file (kernel 6.18).
+        stay for that long, because somebody has to say so: one that sleeps is woken by a request or by the end.
         """
         with self._lock:
             self._closing = True
@@ -150,6 +158,7 @@ class DevFuseTransport:
         Its number stays in use, by /dev/null, as long as this object lives: a worker that answers late would
         otherwise write into whatever file got the number next, and a lock around each answer would cost them all.
         """
+        self._inbox.close()
         os.dup2(self._null, self._fd, inheritable=False)
 
     def __del__(self) -> None:
@@ -179,32 +188,32 @@ class DevFuseTransport:
     def _read(self, dispatch: Dispatch) -> None:
         serve_without_blocking()
         try:
-            self._read_requests(dispatch)
+            if not self._read_requests(dispatch):
+                return
         except OSError as error:
             self._failure = error
             self._ended.set()
-        with self._lock:
-            self._reading -= 1
-            last = not self._reading
-        if last:
+        self._inbox.go_off_duty()
+        if self._readers.end():
             self._release()
             self._ended.set()
 
-    def _read_requests(self, dispatch: Dispatch) -> None:
+    def _read_requests(self, dispatch: Dispatch) -> bool:
+        """Whether the calling thread has met the end itself. Raises OSError if reading fails in an unknown way."""
         buffer = bytearray(_BUFFER_BYTES)
         view, buffers = memoryview(buffer), [buffer]
-        readv, fd, decode = os.readv, self._fd, decoding.decode
+        read, decode, come_back = self._inbox.read, decoding.decode, self._readers.come_back
         while True:
             try:
-                length = readv(fd, buffers)
+                length = read(buffers)
                 request = decode(view, length)
             except OSError as error:
                 if _has_ended(error):
-                    return
+                    return True
                 continue
             except decoding.RequestError as error:
                 if not length:
-                    return
+                    return True
                 self._reject(error)
                 continue
             if self._closing:
@@ -216,6 +225,8 @@ class DevFuseTransport:
                 # WouldBlock too, which is no Exception: whatever it is, a caller waits and the others go on.
                 logger.exception('%s: dispatch raised, which it must not', type(request).__name__)
                 self._fail_request(request, errno.EIO)
+            if not come_back():
+                return False
 
     def _reject(self, error: decoding.RequestError) -> None:
         if isinstance(error, decoding.UnknownOpcodeError):

@@ -111,6 +111,13 @@ class LibfuseTransport:
         """See Transport."""
         self._places.expire(parent, name)
 
+    def share(self) -> None:
+        """See Transport. Nobody is asked alone."""
+
+    def leave(self) -> bool:
+        """See Transport. A thread of libfuse's waits for its own request only, but must go when that is interrupted."""
+        return False
+
     @property
     def takes_files(self) -> bool:
         """See Transport."""
