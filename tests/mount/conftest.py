@@ -9,25 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.mounted import Mounted, mounted, s3_definition
+from tests.mount.mounted import Mounted, all_kinds
 from tests.mount.places import Place
 from tests.servers import S3Server
 
 
 @pytest.fixture(scope='module')
 def everything(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Iterator[Mounted]:
-    """A tree of three mounts: 'bucket', 'memory' and 'local'."""
-    folder = tmp_path_factory.mktemp('everything')
-    bucket = s3_server.new_bucket()
-    local = folder / 'local'
-    local.mkdir()
-    definitions = [
-        s3_definition(s3_server, bucket),
-        {'name': 'memory', 'type': 'memory'},
-        {'name': 'local', 'type': 'local', 'path': str(local)},
-    ]
-    with mounted(folder, definitions) as tree:
-        tree.bucket, tree.folder = bucket, local
+    """See all_kinds."""
+    with all_kinds(tmp_path_factory.mktemp('everything'), s3_server) as tree:
         yield tree
 
 

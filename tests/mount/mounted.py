@@ -61,10 +61,12 @@ def s3_definition(server: S3Server, bucket: str, name: str = 'bucket', **keys: A
     }
 
 
-def write_config(folder: Path, definitions: Definitions, name: str = 'storage.json') -> Path:
-    """A configuration file of these mounts."""
+def write_config(
+    folder: Path, definitions: Definitions, name: str = 'storage.json', settings: Mapping[str, Any] | None = None
+) -> Path:
+    """A configuration file of these mounts, and of what is set for all of them."""
     path = folder / name
-    path.write_text(json.dumps({'mounts': list(definitions)}))
+    path.write_text(json.dumps({'mounts': list(definitions), **(settings or {})}))
     path.chmod(0o600)
     return path
 
@@ -135,13 +137,17 @@ class Mounted:
 
 @contextmanager
 def mounted(
-    folder: Path, definitions: Definitions, *arguments: str, mountpoint: Path | None = None
+    folder: Path,
+    definitions: Definitions,
+    *arguments: str,
+    mountpoint: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Iterator[Mounted]:
     """Mount definitions on a directory, and leave nothing behind."""
     mountpoint = mountpoint or folder / 'mnt'
     env = environment(folder)
     log = folder / f'{mountpoint.name}.log'
-    config = write_config(folder, definitions, f'{mountpoint.name}.json')
+    config = write_config(folder, definitions, f'{mountpoint.name}.json', settings)
     with log.open('wb') as output:
         process = subprocess.Popen(
             # Should the tests be killed, the server is asked to end and unmounts.
@@ -161,6 +167,24 @@ def mounted(
         problem = _end(tree)
     assert not problem, f'{problem}\n{tree.log_text}'
     assert 'Traceback' not in tree.log_text, tree.log_text
+
+
+@contextmanager
+def all_kinds(
+    folder: Path, server: S3Server, *arguments: str, settings: Mapping[str, Any] | None = None
+) -> Iterator[Mounted]:
+    """A tree of three mounts: 'bucket', 'memory' and 'local'."""
+    bucket = server.new_bucket()
+    local = folder / 'local'
+    local.mkdir()
+    definitions = [
+        s3_definition(server, bucket),
+        {'name': 'memory', 'type': 'memory'},
+        {'name': 'local', 'type': 'local', 'path': str(local)},
+    ]
+    with mounted(folder, definitions, *arguments, settings=settings) as tree:
+        tree.bucket, tree.folder = bucket, local
+        yield tree
 
 
 def _await_ready(tree: Mounted) -> None:

@@ -16,6 +16,7 @@ from tests.mount.mounted import (
     END_TIMEOUT_S,
     MOUNT,
     Mounted,
+    all_kinds,
     await_true,
     environment,
     mounted,
@@ -58,17 +59,7 @@ CASES = [
 @pytest.fixture(scope='module')
 def everything(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Iterator[Mounted]:
     """The tree of conftest, over libfuse."""
-    folder = tmp_path_factory.mktemp('everything')
-    bucket = s3_server.new_bucket()
-    local = folder / 'local'
-    local.mkdir()
-    definitions = [
-        s3_definition(s3_server, bucket),
-        {'name': 'memory', 'type': 'memory'},
-        {'name': 'local', 'type': 'local', 'path': str(local)},
-    ]
-    with mounted(folder, definitions, *LIBFUSE) as tree:
-        tree.bucket, tree.folder = bucket, local
+    with all_kinds(tmp_path_factory.mktemp('everything'), s3_server, *LIBFUSE) as tree:
         yield tree
 
 

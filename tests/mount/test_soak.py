@@ -9,16 +9,20 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.mount.mounted import CHECKOUT, Mounted, run
+from tests.mount.mounted import CHECKOUT, Mounted, all_kinds, run
+from tests.servers import S3Server
 
 SOAK_S = 240
 #: In which everything is started, caches fill, and threads and connections come to their numbers.
 WARM_UP_S = 60
 SETTLE_S = 15
+#: So little that it is full long before the warm-up ends. With the usual 128 MiB it grew for three minutes.
+SETTINGS = {'cache': {'memory': '16MiB'}}
 #: Of the resident memory at the end of the warm-up: what fragments grow to besides.
 GROWTH = 1.25
 GROWTH_BYTES = 24 << 20
@@ -169,6 +173,12 @@ def settled(tree: Mounted) -> State:
         time.sleep(1)
         state = State(tree.pid)
     return state
+
+
+@pytest.fixture(scope='module')
+def everything(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Iterator[Mounted]:
+    with all_kinds(tmp_path_factory.mktemp('everything'), s3_server, settings=SETTINGS) as tree:
+        yield tree
 
 
 def soak(tree: Mounted, warm_up_s: float, soak_s: float) -> None:

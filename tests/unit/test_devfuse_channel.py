@@ -11,6 +11,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from mmap import mmap
 from pathlib import Path
 
 import pytest
@@ -218,7 +219,7 @@ def test_unmounting_ends_serve_wherever_it_finds_a_reader_and_other_errors_come_
     over = threading.Event()
     readv = os.readv
 
-    def read(descriptor: int, buffers: list[bytearray]) -> int:
+    def read(descriptor: int, buffers: list[mmap]) -> int:
         length = readv(descriptor, buffers)
         if over.is_set():
             raise OSError(number, os.strerror(number))

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from mmap import mmap
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ class Kernel:
         self.inbox = Inbox(self._theirs.fileno(), self._clock)
         readv = os.readv
 
-        def counted(descriptor: int, buffers: list[bytearray]) -> int:
+        def counted(descriptor: int, buffers: list[mmap]) -> int:
             self.reads += 1
             return readv(descriptor, buffers)
 
@@ -39,7 +40,7 @@ class Kernel:
         self.socket.send(message)
 
     def read(self) -> bytes:
-        buffer = bytearray(100)
+        buffer = mmap(-1, 100)
         return bytes(buffer[: self.inbox.read([buffer])])
 
     def close(self) -> None:

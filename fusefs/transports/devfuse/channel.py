@@ -10,6 +10,7 @@ takes whole.
 
 import errno
 import logging
+import mmap
 import os
 import threading
 from collections.abc import Callable
@@ -25,7 +26,8 @@ from genro_storage.runtime import serve_without_blocking
 
 logger = logging.getLogger(__name__)
 
-# The kernel refuses to read into less than the largest WRITE with its headers (fs/fuse/dev.c, fuse_dev_do_read).
+# The kernel refuses to read into less than the largest WRITE with its headers (fs/fuse/dev.c, fuse_dev_do_read). Each
+# thread has its own, mapped: of those that never get a large WRITE the system never gives more than the first page.
 _BUFFER_BYTES = MAX_WRITE_BYTES + 4096
 
 # fs/fuse/dev.c: EINTR and EAGAIN read nothing, ENOENT is a request that was interrupted while it was handed over.
@@ -167,7 +169,7 @@ class DevFuseTransport:
 
     def _handshake(self) -> bool:
         """Agree with the kernel; False if it is unmounted already. Raises HandshakeError."""
-        buffer = bytearray(_BUFFER_BYTES)
+        buffer = mmap.mmap(-1, _BUFFER_BYTES)
         while True:
             try:
                 length = os.readv(self._fd, [buffer])
@@ -200,7 +202,7 @@ class DevFuseTransport:
 
     def _read_requests(self, dispatch: Dispatch) -> bool:
         """Whether the calling thread has met the end itself. Raises OSError if reading fails in an unknown way."""
-        buffer = bytearray(_BUFFER_BYTES)
+        buffer = mmap.mmap(-1, _BUFFER_BYTES)
         view, buffers = memoryview(buffer), [buffer]
         read, decode, come_back = self._inbox.read, decoding.decode, self._readers.come_back
         while True:

@@ -14,6 +14,7 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from mmap import mmap
 
 #: How long to look: about what it takes in a virtual machine to wake up the program and then a reader.
 LOOK_S = 100e-6
@@ -41,7 +42,7 @@ class Inbox:
         self._in_vain = 0
         self._poll.register(fd, select.EPOLLIN)
 
-    def read(self, buffers: list[bytearray]) -> int:
+    def read(self, buffers: list[mmap]) -> int:
         """Wait for a request and read it into these; how long it is. Raises OSError as read(2) of /dev/fuse does."""
         length = self._look(buffers)
         while length is None:
@@ -75,7 +76,7 @@ class Inbox:
             if self._on_duty == 1:
                 self._poll.unregister(self._fd)
 
-    def _look(self, buffers: list[bytearray]) -> int | None:
+    def _look(self, buffers: list[mmap]) -> int | None:
         """Look for a request for a moment, if that was of use lately."""
         if not self._taken or (self._in_vain >= IN_VAIN_MAX and self._taken % SELDOM):
             return None
@@ -88,7 +89,7 @@ class Inbox:
         self._in_vain = self._in_vain + 1 if length is None else 0
         return length
 
-    def _taken_now(self, buffers: list[bytearray]) -> int | None:
+    def _taken_now(self, buffers: list[mmap]) -> int | None:
         try:
             return os.readv(self._fd, buffers)
         except BlockingIOError:
