@@ -404,6 +404,23 @@ def test_what_is_open_is_given_back_when_it_is_closed_and_not_before() -> None:
     assert places.take_gone() == [(2, 1)]
 
 
+def test_the_name_of_a_removed_file_leads_to_a_version_that_is_open_yet() -> None:
+    places = Places(ManualClock())
+    first = put(places, places.root, 'f', 2)
+    places.open(first)
+    second = put(places, places.root, 'f', 3)
+    places.open(second)
+    places.hide(places.root, 'f', '.hidden')
+    assert known(places, places.root, '.hidden') == 3
+    places.close(second)
+    assert known(places, places.root, '.hidden') == 2
+    assert places.is_hidden(places.root, '.hidden')
+    assert places.take_gone() == [(3, 1)]
+    places.remove(places.root, '.hidden')
+    places.close(first)
+    assert places.take_gone() == [(2, 1)]
+
+
 def test_the_bound_holds_and_spares_what_is_open_and_what_is_above_it() -> None:
     places = Places(ManualClock(), limit=10)
     directory = put(places, places.root, 'd', 2)

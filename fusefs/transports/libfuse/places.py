@@ -142,6 +142,11 @@ class Places:
             opens[place] -= 1
             if not opens[place]:
                 del opens[place]
+                if opens and place.is_attached and place.until_s == math.inf and place.parent is not None:
+                    # Its name leads to what is open yet, which was the name of that one, too.
+                    parent = place.parent
+                    self._detach(place)
+                    self._lead(parent, place.name, next(reversed(opens)))
             self._leave(place)
 
     def remove(self, parent: Place, name: str) -> None:
@@ -187,12 +192,7 @@ class Places:
                 # The name has led elsewhere since it was opened.
                 self._detach(place)
                 place = next(reversed(shown.opens))
-            if place.is_attached:
-                self._move(place, parent, hidden)
-            elif parent.is_attached:
-                place.parent, place.name = parent, hidden
-                self._attach(place)
-            place.until_s = math.inf
+            self._lead(parent, hidden, place)
 
     def is_hidden(self, parent: Place, name: str) -> bool:
         """Whether a name is one of libfuse's for a file that was removed."""
@@ -268,6 +268,15 @@ class Places:
             if not same:
                 del self._by_nodeid[each.nodeid]
             self._give_back(each)
+
+    def _lead(self, parent: Place, hidden: str, place: Place) -> None:
+        """Have one of libfuse's names lead to a place."""
+        if place.is_attached:
+            self._move(place, parent, hidden)
+        elif parent.is_attached:
+            place.parent, place.name = parent, hidden
+            self._attach(place)
+        place.until_s = math.inf
 
     def _move(self, place: Place, parent: Place, name: str) -> None:
         if place.parent is not None:
