@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from genro_storage import config, paths
+from genro_storage.backend_volume import BackendVolume
 from genro_storage.backends import registry
 from genro_storage.cache.caches import BlockCaches
 from genro_storage.config import CacheSettings, Configuration, Definition, Privilege, RelativeDefinition, Source
@@ -207,7 +208,7 @@ class StorageManager:
         # What is written to memory or to the local disk is as safe there as it would be in a journal.
         journal = None if backend.capabilities.instant else Journal(root, backend.destination, self.clock)
         # Beside the journal, so that a file goes into that by a link.
-        return Volume(definition, backend, caches.of(definition.cache), root / 'staging', self.clock, journal)
+        return BackendVolume(definition, backend, caches.of(definition.cache), root / 'staging', self.clock, journal)
 
     def _references(self) -> list[tuple[str, Any]]:
         with self._lock:

@@ -73,7 +73,6 @@ class RelativeVolume(Volume):
     """See Volume. ``parent`` is the other mount's."""
 
     def __init__(self, definition: RelativeDefinition, parent: Volume) -> None:
-        # Not Volume's own: nothing of that is here but by way of the parent.
         self.parent = parent
         self._below = paths.parse(definition.path)[1]
         self.name = definition.name
@@ -217,6 +216,10 @@ class RelativeVolume(Volume):
         self.require_removable(target)
         self.parent.rename(self._full(source), self._full(target))
 
+    def commit(self, path: str) -> None:
+        """See Volume."""
+        self.parent.commit(self._full(path))
+
     def copy(self, source: str, target: str, *, lender: Volume | None = None) -> None:
         """See Volume. Within the parent it is a copy there, whichever of its directories a mount shows."""
         self.require(Permissions.READWRITE, target)
@@ -242,17 +245,9 @@ class RelativeVolume(Volume):
         self.require(Permissions.READWRITE, path)
         self.parent.change_metadata(self._full(path), change)
 
-    def set_mtime(self, path: str, mtime_ns: int) -> bool:
-        """See Volume."""
-        self.require(Permissions.READWRITE, path)
-        return self.parent.set_mtime(self._full(path), mtime_ns)
-
     def close(self, timeout_s: float) -> bool:
         """See Volume. The parent does it."""
         return True
-
-    def _commit_as_it_is(self, path: str) -> None:
-        self.parent._commit_as_it_is(self._full(path))
 
     def _full(self, path: str) -> str:
         return f'{self._below}/{path}' if path and self._below else path or self._below

@@ -1,238 +1,123 @@
-"""A volume: one live mount. Joins entries, reading and writing over one backend.
+"""A volume: one live mount, as nodes and the mounted tree see it.
 
-Owns what the mount's definition promises (permissions, TTL), and that everybody in this process sees a file under
-change as it is. When that is committed is the commits' (writing/commits.py). Does not know inodes, nor nodes.
-
-Threads: safe; has no lock of its own. A staged file is kept from being committed while anything else happens to its
-path (docs/concurrency.md).
+Owns the contract of the volumes, and what a definition permits. What is behind one: ``backend_volume`` (a backend),
+``relative`` (a directory of another volume). Does not know inodes, nor nodes.
 """
 
-import logging
-import stat
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
-from pathlib import Path
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 
 from genro_storage import paths
-from genro_storage.backends.base import ABSENT, Backend, HoldsBack, OpensDescriptors, Prepares
-from genro_storage.cache.blocks import BlockCache
-from genro_storage.cache.entries import EntryCache, Known
+from genro_storage.backends.base import Backend
+from genro_storage.cache.entries import Known
 from genro_storage.config import Definition, Permissions
-from genro_storage.entry import Attributes, Entry, Kind, Usage, Version
-from genro_storage.errors import (
-    StorageConflictError,
-    StorageError,
-    StorageExistsError,
-    StorageNotADirectoryError,
-    StorageNotFoundError,
-    StoragePathError,
-    StoragePermissionError,
-    StorageReadOnlyError,
-    StorageUnsupportedError,
-)
-from genro_storage.lookups import Lookups
-from genro_storage.opening import Opener
-from genro_storage.reading.beginnings import Beginnings
-from genro_storage.reading.fetcher import Fetcher, File
-from genro_storage.reading.neighbours import Neighbours
-from genro_storage.reading.reader import (
-    WORTH_HANDING_OUT_BYTES,
-    BlockReader,
-    DescriptorReader,
-    DirectReader,
-    LatestReader,
-    Reader,
-)
+from genro_storage.entry import Attributes, Entry, Usage, Version
+from genro_storage.errors import StoragePermissionError, StorageReadOnlyError
+from genro_storage.reading.reader import Reader
 from genro_storage.runtime import Clock, WorkerPool
-from genro_storage.writing.changes import Changes
-from genro_storage.writing.journal import Journal
-from genro_storage.writing.origins import path_for
 from genro_storage.writing.state import State
 from genro_storage.writing.writer import Writer
 
-log = logging.getLogger(__name__)
 
-#: Requests of one mount that may wait for its backend at a time; more queue, and other mounts do not notice.
-WORKERS = 16
-#: What was told no longer ago is not checked at an open: who walks a tree opens what was listed a moment before.
-RECENTLY_S = 1.0
-#: Requests ahead of demand that are in flight at a time. Large ranges are fewer, by the bound of their bytes.
-FETCHERS = 8
+class Volume(ABC):
+    """One configured mount, connected when it is first used. Threads: safe."""
 
+    name: str
+    definition: Definition
+    backend: Backend
+    #: For requests that wait for the backend.
+    workers: WorkerPool
+    clock: Clock
 
-class Volume:
-    """One configured mount, connected when it is first used."""
-
-    def __init__(
-        self,
-        definition: Definition,
-        backend: Backend,
-        cache: BlockCache,
-        staging: Path,
-        clock: Clock,
-        journal: Journal | None = None,
-    ) -> None:
-        """journal: of the backend's destination; None where nothing is to outlive this process."""
-        self.definition = definition
-        self.name = definition.name
-        self.backend = backend
-        # Asked of the class once: a protocol is checked anew each time, in 20 µs.
-        self._descriptors = backend if isinstance(backend, OpensDescriptors) else None
-        #: For requests that wait for the backend.
-        self.workers = WorkerPool(f'{self.name}', WORKERS)
-        self._fetchers = WorkerPool(f'{self.name}-fetch', FETCHERS)
-        self._fetcher = Fetcher(backend, cache, self._fetchers, definition.timeout_s)
-        self._entries = EntryCache(definition.ttl_s, clock)
-        self._neighbours = Neighbours(self._fetcher, self._entries)
-        self._beginnings = Beginnings(backend, self._fetcher, self._entries)
-        self.clock = clock
-        self._changes = Changes(
-            definition,
-            backend,
-            self._entries,
-            staging,
-            clock,
-            journal,
-            self._reader,
-            lambda path: self.find(path, timed=False),
-        )
-        self._descriptions = self._changes.descriptions
-        self._fetcher.successor = self._descriptions.successor
-        self._files = self._changes.files
-        self._commits = self._changes.commits
-        self._lookups = Lookups(
-            definition,
-            backend,
-            self._files,
-            self._entries,
-            self._descriptions,
-            self._fetchers,
-            self._neighbours,
-            self._beginnings,
-            self.adopt,
-        )
-        self._opener = Opener(definition.name, backend, self._lookups, self._changes, staging, clock, self._reader)
-
-    def __repr__(self) -> str:
-        return f'Volume({self.name!r}, {self.backend.destination!r})'
-
+    @abstractmethod
     def after_fork(self) -> None:
         """Begin anew in a forked child, over the same backend; what is open to read can be read on."""
-        parts = (
-            self.workers,
-            self._fetchers,
-            self._fetcher,
-            self._entries,
-            self._lookups,
-            self._neighbours,
-            self._beginnings,
-            self._changes,
-        )
-        for part in parts:
-            part.after_fork()
 
+    @abstractmethod
     def prepare(self) -> None:
         """Load what the first request needs, connecting nowhere; what cannot be loaded is told to that request."""
-        if isinstance(self.backend, Prepares):
-            try:
-                self.backend.prepare()
-            except StorageError as error:
-                log.info('%s: %s', self.name, error)
 
+    @abstractmethod
     def adopt(self) -> None:
         """Take over what processes that are gone have promised for this destination; at once, and once.
 
         Everything that looks or writes here does it first. What is found is seen from then on, and uploaded.
         """
-        self._changes.adopt()
 
     # Looking
 
+    @abstractmethod
     def find(self, path: str, *, timed: bool = True) -> Known:
         """What is at a path, or that nothing is, and for how long to believe it. Raises what the backend raises.
 
         Not ``timed``: for whoever asks again where the answer says that the time is not known.
         """
-        return self._lookups.find(path, timed=timed)
 
+    @abstractmethod
     def recall(self, path: str) -> Known | None:
         """What is known of a path without asking a backend that may be far; None if nothing is. At once."""
-        return self._lookups.recall(path)
 
+    @abstractmethod
     def stat(self, path: str) -> Entry:
         """What is at a path. Raises StorageNotFoundError."""
-        return self._lookups.stat(path)
 
+    @abstractmethod
     def list_directory(self, path: str) -> tuple[list[Entry], float]:
         """The entries of a directory and how long they may be believed.
 
         Raises StorageNotFoundError, StorageNotADirectoryError.
         """
-        return self._lookups.list_directory(path)
 
+    @abstractmethod
     def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
         """Have a callback told each path at which something has changed: by us, or elsewhere as we find out.
 
         Call what is returned to end it. See EntryCache.subscribe for what a callback may do.
         """
-        return self._entries.subscribe(callback)
 
+    @abstractmethod
     def usage(self) -> Usage | None:
         """Room left, where anybody knows."""
-        return self.backend.usage()
 
+    @abstractmethod
     def state(self, path: str) -> State:
         """How far what was changed at or below a path is on its way to the backend. At once."""
-        self.adopt()
-        return self._changes.state(path)
 
+    @abstractmethod
     def cached_bytes(self, path: str) -> int:
         """How much of a file is here, so that it can be read without the backend.
 
         Raises StorageNotFoundError, StorageIsADirectoryError.
         """
-        staged = self._files.find(path)
-        if staged is not None:
-            return staged.local_bytes
-        entry = self._lookups.file(path)
-        return entry.size_bytes if self.backend.capabilities.instant else self._fetcher.cached_bytes(File(path, entry))
 
     # Reading and writing
 
+    @abstractmethod
     def open_read(self, path: str) -> Reader:
         """Open a file to read. Raises StorageNotFoundError, StorageIsADirectoryError."""
-        return self._open_known(path)[1]
 
+    @abstractmethod
     def open_told(self, path: str) -> tuple[Entry, Reader]:
         """Open a file to read for somebody who has been told what is there, and the entry that the reader shows.
 
         What was told a while ago may be another version by now: unless it is in the cache, that is found out here.
         Raises StorageConflictError then, and who asks again is told anew; and what open_read raises.
         """
-        entry, reader, remaining_s = self._open_known(path)
-        if isinstance(reader, BlockReader) and self.definition.ttl_s - remaining_s > RECENTLY_S:
-            try:
-                reader.begin()
-            except BaseException:
-                reader.close()
-                raise
-        return entry, reader
 
+    @abstractmethod
     def open_latest(self, path: str) -> Reader:
         """Likewise, for whoever was not told before what is there: a version that has gone by the first read, because
         somebody else replaced it within the TTL, is exchanged for the one that came.
         """
-        return LatestReader(lambda: self.open_read(path))
 
+    @abstractmethod
     def complete_file(self, path: str, entry: Entry) -> int | None:
         """A descriptor of a whole version, complete and checked on the local disk; None if it is not, for now.
 
         At once, and for the caller to close. For the kernel to read from: open_read reads the same bytes.
         """
-        if entry.size_bytes < WORTH_HANDING_OUT_BYTES or entry.version is None or not entry.version.strong:
-            return None
-        return self._fetcher.complete_file(File(path, entry))
 
+    @abstractmethod
     def open_write(
         self,
         path: str,
@@ -248,204 +133,122 @@ class Volume:
         attributes: of a new file, as far as this mount keeps them.
         Raises StorageNotFoundError (not create), StorageExistsError (exclusive), StorageIsADirectoryError.
         """
-        self.require(Permissions.READWRITE, path)
-        return self._opener.open_shared(
-            path, create=create, exclusive=exclusive, truncate=truncate, append=append, attributes=attributes
-        )
 
+    @abstractmethod
     def replace(self, path: str, *, exclusive: bool = False, attributes: Attributes | None = None) -> Writer:
         """Open a file to write anew in private: nobody sees anything of it before close().
 
         attributes: of a new file, as far as this mount keeps them.
         Raises StorageExistsError (exclusive; at close too), StorageIsADirectoryError.
         """
-        self.require(Permissions.READWRITE, path)
-        return self._opener.open_anew(path, exclusive=exclusive, attributes=attributes)
 
+    @abstractmethod
     def change(self, path: str, *, create: bool) -> Writer:
         """Likewise, beginning with what is there, which must still be so at close: else StorageConflictError.
 
         Raises StorageNotFoundError (not create), StorageIsADirectoryError.
         """
-        self.require(Permissions.READWRITE, path)
-        return self._opener.open_to_change(path, create=create)
 
+    @abstractmethod
     def sync(self, path: str) -> None:
         """Have everything committed that waits at or below a path. Raises the first failure once all were tried.
 
         If anything does, the backend is asked, whatever it did before: whoever wants that may know that it is back.
         """
-        self.adopt()
-        if self._files.below(path):
-            self._ask_again()
-        self._changes.sync(path)
 
+    @abstractmethod
     def retry_parked(self, path: str) -> None:
         """Try again to commit what was refused to somebody at or below a path, and kept, as sync() does.
 
         Raises the first failure.
         """
-        self._ask_again()
-        self._changes.retry_parked(path)
 
     # Changing names
 
+    @abstractmethod
     def read_link(self, path: str) -> bytes:
         """The target of a symbolic link, which nothing here follows. Raises StorageUnsupportedError for all else."""
-        entry = self.stat(path)
-        if entry.attributes is None or not stat.S_ISLNK(entry.attributes.mode or 0):
-            raise StorageUnsupportedError(f'{paths.shown(self.name, path)} is no symbolic link')
-        reader = self._reader(path, entry)
-        try:
-            return bytes(reader.read(0, entry.size_bytes))
-        finally:
-            reader.close()
 
+    @abstractmethod
     def make_directory(self, path: str, attributes: Attributes | None = None) -> None:
         """Make one empty directory; attributes as far as this mount keeps them.
 
         Raises StorageExistsError, StorageNotFoundError (no parent).
         """
-        self.require(Permissions.READWRITE, path)
-        if self.find(path).entry is not None:
-            raise StorageExistsError(f'{paths.shown(self.name, path)} exists')
-        self._lookups.refuse_long(path, '/')
-        if not self.stat(paths.parent(path)).is_directory:
-            raise StorageNotADirectoryError(f'{self.name}:{paths.parent(path)} is not a directory')
-        # Of a store without directories of its own they have no time either.
-        mtime_ns = self.clock.time_ns() if self.backend.capabilities.real_directories else 0
-        asked = self._entries.asking()
-        with self._doubting(path):
-            self.backend.make_directory(path, metadata=self._descriptions.of_new(attributes, None))
-        kept = attributes if self._descriptions.are_complete else None
-        self._entries.changed(path, Entry(paths.basename(path), Kind.DIRECTORY, 0, mtime_ns, None, kept), asked)
-        # Who makes a directory fills it: that nothing is in it yet need not be asked for each new name.
-        self._entries.learn_listing(path, (), self._entries.asking())
 
+    @abstractmethod
     def remove_file(self, path: str, *, expected: Version | None = None) -> None:
         """Remove a file; handles that have it open go on. Raises StorageNotFoundError, StorageIsADirectoryError.
 
         With a version, only that one, as far as can be told: raises StorageConflictError.
         """
-        self.require(Permissions.DELETE, path)
-        self.adopt()
-        self._commits.commit_copies_of(path)
-        with self._files.holding(path) as staged:
-            if staged is not None and staged.handles:
-                staged.complete()  # who has it open reads on
-            asked = self._entries.asking()
-            with self._doubting(path), self._changes.acknowledgements.removing(staged) if staged else nullcontext():
-                if expected is not None and staged is None and self.backend.stat(path).version != expected:
-                    raise StorageConflictError(f'{paths.shown(self.name, path)} has changed meanwhile, and stays')
-                if staged is None or staged.expected is not ABSENT or staged.progress.may_have_arrived:
-                    # Of a file under change there need be nothing any more.
-                    with suppress(*[StorageNotFoundError] if staged else []):
-                        known = self._entries.has_file(path), self._entries.has_others(path)
-                        self.backend.remove_file(path, seen=known[0], beside=known[1])
-                if staged is not None:
-                    self._commits.forget(staged)
-            self._entries.changed(path, None, asked)
 
+    @abstractmethod
     def remove_directory(self, path: str) -> None:
         """Remove an empty directory.
 
         Raises StorageNotEmptyError, StorageNotFoundError, StorageNotADirectoryError.
         """
-        self.require_removable(path)
-        self.adopt()
-        self._changes.moves.refuse_files_below(path)
-        asked = self._entries.asking()
-        with self._doubting(path):
-            self.backend.remove_directory(path, beside=self._entries.has_others(path))
-        self._entries.changed(path, None, asked)
 
+    @abstractmethod
     def rename(self, source: str, target: str) -> None:
         """Move a file or directory to a name in this volume, replacing a file, or an empty directory, that is there.
 
         Files under change are committed first and stay open under their new name. Raises what commits and the backend
         raise.
         """
-        self.require_removable(source)
-        self.require_removable(target)
-        if source == target:
-            return
-        if paths.is_within(target, source):
-            raise StoragePathError(f'{self.name}:{source} cannot move into itself, to {target!r}')
-        self._lookups.refuse_long(target)
-        self.adopt()
-        self._commits.commit_copies_of(source)
-        self._commits.commit_copies_of(target)
-        self._changes.moves.rename(source, target)
 
+    @abstractmethod
+    def commit(self, path: str) -> None:
+        """Commit what is staged of a file, if anything is, for a copy inside the store to find it there."""
+
+    @abstractmethod
     def copy(self, source: str, target: str, *, lender: 'Volume | None' = None) -> None:
         """Copy a file inside the backend, of this mount or of another one of its store.
 
         Raises StorageUnsupportedError where the backend cannot, or may not see the source.
         """
-        self.require(Permissions.READWRITE, target)
-        self._lookups.refuse_long(target)
-        self.adopt()
-        lender = lender or self
-        path = path_for(self.backend, lender.backend, source)
-        if path is None:
-            raise StorageUnsupportedError(f'{self.name} cannot see what is in {lender.name}')
-        lender._commit_as_it_is(source)
-        asked = self._entries.asking()
-        with self._doubting(target):
-            try:
-                entry = self.backend.copy(path, target)
-            except StoragePermissionError as error:
-                if lender is self:
-                    raise
-                raise StorageUnsupportedError(str(error)) from error
-        self._files.detach(target)
-        self._entries.changed(target, entry, asked, timed=self.backend.capabilities.is_timed(entry))
+
+    # Attributes
 
     @property
+    @abstractmethod
     def keeps_attributes(self) -> bool:
         """Whether modes, owners, times and types of files are kept; otherwise times of files, where they can be."""
-        return self._descriptions.are_complete
 
+    @abstractmethod
     def set_attributes(self, path: str, changes: Attributes) -> bool:
         """Keep attributes, of a file under change with its commit; False where this mount does not.
 
         Of a mount that keeps times alone, the modification time is what is kept, or not, whatever else there is.
         """
-        self.require(Permissions.READWRITE, path)
-        self.adopt()
-        return self._descriptions.change(path, changes)
 
+    @abstractmethod
     def metadata(self, path: str) -> Mapping[str, str]:
         """The user metadata of a file or directory, of a file under change as its commit will store them.
 
         Raises StorageNotFoundError, StorageUnsupportedError where the backend stores none.
         """
-        return self._descriptions.metadata(path, self.stat(path))
 
+    @abstractmethod
     def change_metadata(self, path: str, change: Callable[[Mapping[str, str]], Mapping[str, str]]) -> None:
         """Store what a function makes of the user metadata, of a file under change with its commit.
 
         Raises as metadata() does, and what the function raises, which may be called again.
         """
-        self.require(Permissions.READWRITE, path)
-        self.adopt()
-        self._descriptions.change_metadata(path, change)
 
-    def set_mtime(self, path: str, mtime_ns: int) -> bool:
-        """Keep a modification time; see set_attributes."""
-        return self.set_attributes(path, Attributes(mtime_ns=mtime_ns))
-
+    @abstractmethod
     def close(self, timeout_s: float) -> bool:
         """Let work under way end, commit what is still open, and give back connections; whether all of it ended.
 
         What cannot be committed by then stays in the journal.
         """
-        ended = self.workers.close(timeout_s)
-        ended = self._changes.close(timeout_s) and ended
-        ended = self._fetchers.close(timeout_s) and ended
-        ended = self._lookups.close(timeout_s) and ended
-        self.backend.close()
-        return ended
+
+    # What a definition permits, and what follows from the rest
+
+    def set_mtime(self, path: str, mtime_ns: int) -> bool:
+        """Keep a modification time; see set_attributes."""
+        return self.set_attributes(path, Attributes(mtime_ns=mtime_ns))
 
     def require(self, permission: Permissions, path: str = '') -> None:
         """Raise StorageReadOnlyError or StoragePermissionError if the mount's permissions do not include this one."""
@@ -460,41 +263,3 @@ class Volume:
         self.require(Permissions.DELETE, path)
         if not path:
             raise StoragePermissionError(f'{self.name}: the root of a mount can be neither removed nor renamed')
-
-    # Inside
-
-    def _ask_again(self) -> None:
-        if isinstance(self.backend, HoldsBack):
-            self.backend.ask_again()
-
-    def _commit_as_it_is(self, path: str) -> None:
-        self.adopt()
-        staged = self._files.find(path)
-        if staged is not None:
-            self._commits.commit(staged)
-
-    def _reader(self, path: str, entry: Entry) -> Reader:
-        if self._descriptors is not None:
-            return DescriptorReader(self._descriptors.open_descriptor(path))
-        if self.backend.capabilities.instant:
-            return DirectReader(path, entry, self.backend)
-        self._beginnings.opened(path)
-        self._neighbours.opened(path, entry)
-        return BlockReader(path, entry, self._fetcher, lambda: self._entries.doubt(path))
-
-    def _open_known(self, path: str) -> tuple[Entry, Reader, float]:
-        """With for how many seconds more the entry may be believed."""
-        self.adopt()
-        if (reader := self._commits.open_reader(path)) is not None:
-            return self._descriptions.of_staged(reader.staged), reader, 0.0
-        entry, remaining_s = self._lookups.file_told(path)
-        return entry, self._reader(path, entry), remaining_s
-
-    @contextmanager
-    def _doubting(self, path: str) -> Iterator[None]:
-        """What fails on the way to a change may have changed something, or shows that what we believed was wrong."""
-        try:
-            yield
-        except StorageError:
-            self._entries.doubt(path)
-            raise

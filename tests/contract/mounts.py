@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from genro_storage import StorageManager, StorageNode
+from genro_storage.backend_volume import BackendVolume
 from genro_storage.cache.memory import MemoryBlockCache
-from genro_storage.volume import Volume
 from tests.servers import S3Server
 
 KINDS = ('local', 'memory', 's3')
@@ -103,7 +103,9 @@ class Mounts:
         volume = self.storage.volume(name)
         backend = self.storage.volume('memory').backend
         cache = MemoryBlockCache(1 << 20)
-        self.storage._volumes[name] = Volume(volume.definition, backend, cache, self.cache / 'staging', volume.clock)
+        self.storage._volumes[name] = BackendVolume(
+            volume.definition, backend, cache, self.cache / 'staging', volume.clock
+        )
 
 
 def names(node: StorageNode) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from genro_storage import StorageManager, StorageNode
-from genro_storage.volume import RECENTLY_S
+from genro_storage.backend_volume import RECENTLY_S
 from tests.mount.mounted import Mounted, await_true, mounted, s3_definition
 from tests.servers import S3Server
 

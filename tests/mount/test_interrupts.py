@@ -21,13 +21,13 @@ from fusefs import ops
 from fusefs.filesystem import FileSystem
 from fusefs.transports.inprocess import PendingCall
 from genro_storage import StorageManager
+from genro_storage.backend_volume import WORKERS, BackendVolume
 from genro_storage.backends.base import Capabilities
 from genro_storage.backends.memory import MemoryBackend
 from genro_storage.cache.memory import MemoryBlockCache
 from genro_storage.config import MemoryDefinition
 from genro_storage.runtime import SystemClock
 from genro_storage.testing.faulty import FaultyBackend
-from genro_storage.volume import WORKERS, Volume
 from tests.faults.fault_proxy import FaultProxy, Stall, fault_proxy
 from tests.mount.inprocess_calls import Served, header, served
 from tests.mount.mounted import Mounted, await_true, mounted, run, s3_definition
@@ -262,7 +262,7 @@ def remote(tmp_path: Path) -> Iterator[Remote]:
         backend = FaultyBackend(MemoryBackend(clock), Capabilities(strong_versions=True, conditional_put=True))
         definition = MemoryDefinition(name='remote')
         storage.configure([{'name': 'remote', 'type': 'memory'}])
-        storage._volumes['remote'] = Volume(definition, backend, MemoryBlockCache(1 << 20), tmp_path, clock)
+        storage._volumes['remote'] = BackendVolume(definition, backend, MemoryBlockCache(1 << 20), tmp_path, clock)
         with served(FileSystem(storage)) as running:
             yield Remote(running, backend)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from genro_storage.backend_volume import BackendVolume
 from genro_storage.backends.object_directories import ObjectDirectories
 from genro_storage.cache.blocks import BLOCK_BYTES
 from genro_storage.cache.memory import MemoryBlockCache
@@ -12,7 +13,6 @@ from genro_storage.config import MemoryDefinition
 from genro_storage.errors import StorageNotFoundError, StorageUnavailableError
 from genro_storage.reading.beginnings import IN_VAIN_MOST, LIMIT_PATHS
 from genro_storage.testing import FaultyBackend, ManualClock
-from genro_storage.volume import Volume
 from tests.unit.buckets import DictRequests
 from tests.unit.volumes import WAIT_S
 
@@ -27,7 +27,9 @@ class Shelf:
         self.requests = DictRequests()
         self.backend = FaultyBackend(ObjectDirectories(self.requests))
         definition = MemoryDefinition(name='m', ttl_s=TTL_S)
-        self.volume = Volume(definition, self.backend, MemoryBlockCache(64 << 20), folder / 'staging', self.clock)
+        self.volume = BackendVolume(
+            definition, self.backend, MemoryBlockCache(64 << 20), folder / 'staging', self.clock
+        )
 
     def put(self, count: int, data: bytes = b'content') -> None:
         for number in range(count):

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from genro_storage.backend_volume import BackendVolume
 from genro_storage.cli.commands import command
 from genro_storage.cli.syncing import Place
 from genro_storage.errors import StorageUnavailableError
 from genro_storage.manager import StorageManager
 from genro_storage.runtime import SystemClock
-from genro_storage.volume import Volume
 from genro_storage.writing.journal import Intent, Journal
 from genro_storage.writing.journal_survey import everything
 
@@ -76,17 +76,17 @@ def test_what_is_parked_is_left_with_what_to_do(config: Path, journal: Journal) 
 
 
 def test_the_first_error_is_told(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(volume: Volume, path: str) -> None:
+    def refuse(volume: BackendVolume, path: str) -> None:
         raise StorageUnavailableError(f'{volume.name}:{path}: nobody answers')
 
-    monkeypatch.setattr(Volume, 'sync', refuse, raising=False)
+    monkeypatch.setattr(BackendVolume, 'sync', refuse)
     done = sync('-c', str(config), 'files:f')
     assert (done.exit_code, done.stderr) == (1, 'genro-storage: files:f: files:f: nobody answers\n')
 
 
 def test_it_waits_no_longer_than_it_is_told(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
-    monkeypatch.setattr(Volume, 'sync', lambda volume, path: release.wait(30), raising=False)
+    monkeypatch.setattr(BackendVolume, 'sync', lambda volume, path: release.wait(30))
     began = time.monotonic()
     done = sync('-c', str(config), '--timeout', '200ms', 'files:f')
     release.set()
@@ -96,8 +96,10 @@ def test_it_waits_no_longer_than_it_is_told(config: Path, monkeypatch: pytest.Mo
 
 def test_retry_comes_before_the_sync(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    monkeypatch.setattr(Volume, 'sync', lambda volume, path: calls.append(f'sync {path}'), raising=False)
-    monkeypatch.setattr(Volume, 'retry_parked', lambda volume, path: calls.append(f'retry {path}'), raising=False)
+    monkeypatch.setattr(BackendVolume, 'sync', lambda volume, path: calls.append(f'sync {path}'))
+    monkeypatch.setattr(
+        BackendVolume, 'retry_parked', lambda volume, path: calls.append(f'retry {path}'), raising=False
+    )
     assert sync('-c', str(config), '--retry', 'files:a/b').exit_code == 0
     assert calls == ['retry a/b', 'sync a/b']
 

@@ -16,6 +16,7 @@ from fusefs.dispatch import Dispatcher
 from fusefs.filesystem import FileSystem
 from fusefs.transports.inprocess import InProcessTransport
 from genro_storage import StorageManager
+from genro_storage.backend_volume import WORKERS, BackendVolume
 from genro_storage.backends.base import Capabilities
 from genro_storage.backends.memory import MemoryBackend
 from genro_storage.cache.memory import MemoryBlockCache
@@ -24,7 +25,6 @@ from genro_storage.errors import StorageIOError, StorageTimeoutError, StorageUna
 from genro_storage.runtime import SystemClock, about_to_block
 from genro_storage.testing.faulty import FaultyBackend
 from genro_storage.testing.sources import BytesSource as Bytes
-from genro_storage.volume import WORKERS, Volume
 
 TIMEOUT_S = 10
 REMOTE = Capabilities(strong_versions=True, conditional_put=True)
@@ -41,7 +41,7 @@ class Fixture:
         clock = SystemClock()
         self.backend = FaultyBackend(MemoryBackend(clock), REMOTE)
         definition = MemoryDefinition(name='remote')
-        storage._volumes['remote'] = Volume(definition, self.backend, MemoryBlockCache(64 << 20), folder, clock)
+        storage._volumes['remote'] = BackendVolume(definition, self.backend, MemoryBlockCache(64 << 20), folder, clock)
         self.filesystem = FileSystem(storage)
         self.transport = InProcessTransport(may_leave=may_leave)
         self.dispatcher = Dispatcher(self.filesystem, self.transport)

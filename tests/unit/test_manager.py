@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from genro_storage import StorageManager
+from genro_storage.backend_volume import BackendVolume
 from genro_storage.errors import StorageConfigError, StorageIOError, StorageNotFoundError, UnknownMountError
 from genro_storage.testing import ManualClock
-from genro_storage.volume import Volume
 from tests.unit.volumes import Thread
 
 
@@ -43,9 +43,14 @@ def test_names_come_in_the_order_of_their_first_configuration() -> None:
 
 
 def test_what_is_replaced_or_deleted_is_closed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    closed: list[Volume] = []
-    real = Volume.close
-    monkeypatch.setattr(Volume, 'close', lambda volume, timeout_s: (closed.append(volume), real(volume, timeout_s))[1])
+    closed: list[BackendVolume] = []
+    real = BackendVolume.close
+
+    def close(volume: BackendVolume, timeout_s: float) -> bool:
+        closed.append(volume)
+        return real(volume, timeout_s)
+
+    monkeypatch.setattr(BackendVolume, 'close', close)
     storage = StorageManager()
     storage.configure(memory('a', 'b', 'c'))
     first, second, third = (storage.volume(name) for name in ('a', 'b', 'c'))
@@ -64,13 +69,13 @@ def test_one_that_cannot_be_closed_leaves_the_others_no_worse(monkeypatch: pytes
     storage.configure(memory('a', 'b', 'c'))
     closed: list[str] = []
 
-    def close(volume: Volume, timeout_s: float) -> bool:
+    def close(volume: BackendVolume, timeout_s: float) -> bool:
         closed.append(volume.name)
         if volume.name == 'b':
             raise StorageIOError('broken')
         return True
 
-    monkeypatch.setattr(Volume, 'close', close)
+    monkeypatch.setattr(BackendVolume, 'close', close)
     with pytest.raises(StorageIOError):
         storage.close()
     assert sorted(closed) == ['a', 'b', 'c']

@@ -1,6 +1,5 @@
 """A mount that is a directory of another one: permissions, agreement, and what becomes of it without the other."""
 
-import inspect
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +16,6 @@ from genro_storage.errors import (
     StoragePermissionError,
     StorageReadOnlyError,
 )
-from genro_storage.relative import RelativeVolume
-from genro_storage.volume import Volume
 
 
 @pytest.fixture(params=['memory', 'local'])
@@ -104,12 +101,6 @@ class TestPermissions:
                 with pytest.raises(StoragePermissionError):
                     node.delete()
             assert storage.volume('m').definition.permissions.value == allowed
-
-    def test_every_way_into_a_volume_has_a_way_here(self) -> None:
-        """One that was forgotten would find nothing of a volume, or another file."""
-        own = {name for name, _ in inspect.getmembers(Volume) if not name.startswith('_')}
-        shared = {'require', 'require_removable'}  # they look at the definition alone
-        assert own - shared - set(vars(RelativeVolume)) == set()
 
 
 class TestAgreement:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from genro_storage.backend_volume import BackendVolume
 from genro_storage.backends.object_directories import ObjectDirectories
 from genro_storage.cache.memory import MemoryBlockCache
 from genro_storage.config import MemoryDefinition
@@ -171,7 +172,7 @@ class TestCopies:
         bucket.requests.stored['elsewhere/f'] = DATA
         backend = FaultyBackend(ObjectDirectories(bucket.requests, 'elsewhere'))
         definition = MemoryDefinition(name='other')
-        other = Volume(definition, backend, MemoryBlockCache(64 << 20), bucket.root / 'other', bucket.clock)
+        other = BackendVolume(definition, backend, MemoryBlockCache(64 << 20), bucket.root / 'other', bucket.clock)
         reader = other.open_read('f')
         writer = bucket.now.open_write('b', create=True)
         assert writer.copy_from(reader, 0, 0, ALL) == len(DATA)

@@ -9,8 +9,8 @@ import pytest
 from fusefs import session
 from fusefs.session import Session
 from fusefs.transports.options import MountError, MountOptions
+from genro_storage.backend_volume import BackendVolume
 from genro_storage.manager import StorageManager
-from genro_storage.volume import Volume
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_what_the_first_requests_need_is_loaded_before(
     manager: StorageManager, events: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(session, 'PREPARE_TIMEOUT_S', 30.0)
-    monkeypatch.setattr(Volume, 'prepare', lambda volume: events.append(volume.name))
+    monkeypatch.setattr(BackendVolume, 'prepare', lambda volume: events.append(volume.name))
     with pytest.raises(MountError):
         Session(manager, tmp_path, MountOptions())
     assert events == ['one', 'two', 'mounted']
@@ -47,7 +47,7 @@ def test_but_what_takes_long_is_not_waited_for(
     manager: StorageManager, events: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     loaded = threading.Event()
-    monkeypatch.setattr(Volume, 'prepare', lambda volume: loaded.wait(30))
+    monkeypatch.setattr(BackendVolume, 'prepare', lambda volume: loaded.wait(30))
     with pytest.raises(MountError):
         Session(manager, tmp_path, MountOptions())
     assert events == ['mounted']
@@ -61,13 +61,13 @@ def test_what_cannot_be_loaded_is_logged_and_the_others_are(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def prepare(volume: Volume) -> None:
+    def prepare(volume: BackendVolume) -> None:
         events.append(volume.name)
         if volume.name == 'one':
             raise ZeroDivisionError
 
     monkeypatch.setattr(session, 'PREPARE_TIMEOUT_S', 30.0)
-    monkeypatch.setattr(Volume, 'prepare', prepare)
+    monkeypatch.setattr(BackendVolume, 'prepare', prepare)
     with pytest.raises(MountError):
         Session(manager, tmp_path, MountOptions())
     assert events == ['one', 'two', 'mounted']

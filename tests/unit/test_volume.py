@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from genro_storage.backend_volume import RECENTLY_S
 from genro_storage.config import Permissions
 from genro_storage.entry import Entry
 from genro_storage.errors import (
@@ -23,7 +24,7 @@ from genro_storage.errors import (
 )
 from genro_storage.runtime import WouldBlock
 from genro_storage.testing.contract import as_listed
-from genro_storage.volume import RECENTLY_S, Volume
+from genro_storage.volume import Volume
 from tests.unit.volumes import REMOTE, WAIT_S, Remote, Thread, names, open_new, serving_thread
 
 BROKEN = StorageIOError('broken')

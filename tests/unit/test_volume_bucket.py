@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from genro_storage.backend_volume import BackendVolume
 from genro_storage.backends.base import LengthLimit
 from genro_storage.backends.object_directories import ObjectDirectories
 from genro_storage.cache.memory import MemoryBlockCache
@@ -74,7 +75,7 @@ class Bucket:
         definition = MemoryDefinition(name='m', durability=self.durability, writeback_delay_s=1e6)
         journal = Journal(self.root, self.backend.destination, self.clock, self.folder / 'state')
         cache = MemoryBlockCache(64 << 20)
-        volume = Volume(definition, self.backend, cache, self.root / 'staging', self.clock, journal)
+        volume = BackendVolume(definition, self.backend, cache, self.root / 'staging', self.clock, journal)
         self.opened.append(volume)
         return volume
 

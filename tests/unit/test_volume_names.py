@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from genro_storage.backend_volume import BackendVolume
 from genro_storage.backends.local import LocalBackend
 from genro_storage.cache.memory import MemoryBlockCache
 from genro_storage.config import LocalDefinition
@@ -294,7 +295,7 @@ class TestRenaming:
         folder.mkdir()
         definition = LocalDefinition(name='l', path=str(folder))
         backend = LocalBackend(folder)
-        volume = Volume(definition, backend, MemoryBlockCache(0), tmp_path / 'staging', SystemClock())
+        volume = BackendVolume(definition, backend, MemoryBlockCache(0), tmp_path / 'staging', SystemClock())
         writer = open_new(volume, 'a', b'1')
         volume.rename('a', 'b')
         writer.write(1, b'2')
@@ -467,7 +468,7 @@ class TestTimes:
         folder.mkdir()
         definition = LocalDefinition(name='l', path=str(folder))
         backend = LocalBackend(folder)
-        volume = Volume(definition, backend, MemoryBlockCache(0), tmp_path / 'staging', SystemClock())
+        volume = BackendVolume(definition, backend, MemoryBlockCache(0), tmp_path / 'staging', SystemClock())
         writer = open_new(volume, 'f', b'1')
         volume.set_mtime('f', 5)
         writer.flush()

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from genro_storage.backend_volume import BackendVolume
 from genro_storage.backends.base import Backend, Capabilities
 from genro_storage.backends.memory import MemoryBackend
 from genro_storage.cache.memory import MemoryBlockCache
@@ -40,7 +41,7 @@ class Remote:
     def another_volume(self, backend: Backend | None = None) -> Volume:
         """The same mount, as another process has it, or the next one; over this backend if not over its own."""
         journal = Journal(self.root, self.backend.destination, self.clock, self.folder / 'state')
-        return Volume(self.definition, backend or self.backend, self.cache, self.staging, self.clock, journal)
+        return BackendVolume(self.definition, backend or self.backend, self.cache, self.staging, self.clock, journal)
 
     def put(self, path: str, data: bytes) -> None:
         """Store a file as somebody else would."""
